@@ -1,0 +1,123 @@
+"""`build`: a model by name, sized to a dataset."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from workbench.attached import attached
+from workbench.datasets import Dataset
+from workbench.errors import RequestError, UnknownNameError
+from workbench.models.convnet import ConvNet
+from workbench.models.lenet import LeNet
+from workbench.models.linear import Linear
+from workbench.models.mlp import MLP
+from workbench.preprocessing import Preprocessing
+from workbench.types import JSON
+
+__all__ = ["BUILDERS", "build", "construct"]
+
+BUILDERS: Mapping[str, type[nn.Module]] = {
+    "linear": Linear,
+    "mlp": MLP,
+    "lenet": LeNet,
+    "convnet": ConvNet,
+}
+
+_SIZES: Mapping[str, Mapping[str, JSON]] = {
+    "convnet": {
+        "small": {"widths": [32, 64, 128], "stride": 2},
+        "medium": {"widths": [64, 128, 256], "stride": 2},
+        "large": {"widths": [64, 128, 256], "stride": 1},
+    },
+}
+
+_IMAGES_ONLY = ("lenet", "convnet")
+_EXAMPLE_ROWS = 4
+
+
+def build(
+    name: str, data: Dataset, *, size: str | None = None, seed: int = 0, **sizes: Any
+) -> nn.Module:
+    """Return an untrained model for a dataset, ending in logits, or in values for a regression.
+
+    Args:
+        name: `"linear"`, `"mlp"`, `"lenet"` or `"convnet"`.
+        data: decides how many inputs and outputs; two classes share one logit.
+        size: of a convnet: `"small"` (the default), `"medium"` or `"large"`.
+        seed: of the random start.
+        sizes: the model's own, for instance `hidden=(10,)` of an mlp, `widths=` of a convnet.
+
+    Raises:
+        RequestError: there is no such model, size or argument, or it cannot take such rows.
+
+    >>> from workbench.datasets import load
+    >>> build("mlp", load("digits"), hidden=(16,)).layers
+    Sequential(
+      (0): Linear(in_features=64, out_features=16, bias=True)
+      (1): ReLU()
+      (2): Linear(in_features=16, out_features=10, bias=True)
+    )
+    """
+    if name not in BUILDERS:
+        raise UnknownNameError("model", name, BUILDERS)
+    preprocessing = Preprocessing.fitted(data.train.inputs, data.classes)
+    example = data.train.inputs[:_EXAMPLE_ROWS].clone()
+    chosen = {
+        "inputs": list(preprocessing(example).shape[1:]),
+        "outputs": _n_outputs(data),
+        **_named_size(name, size),
+        **{key: list(v) if isinstance(v, tuple) else v for key, v in sizes.items()},
+    }
+    if name in _IMAGES_ONLY and len(chosen["inputs"]) != 3:
+        raise RequestError(
+            f"{name} takes images, got rows of {tuple(chosen['inputs'])} from {data.name!r}: "
+            "use 'mlp' or 'linear'"
+        )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = construct({"builder": name, "sizes": chosen})
+    if isinstance(model, ConvNet):
+        model.prepare(preprocessing(data.train.inputs[:5_000]))
+    memory = attached(model)
+    memory.preprocessing, memory.example = preprocessing, example
+    return model
+
+
+def construct(architecture: JSON) -> nn.Module:
+    """Return a model as its architecture says, with whatever weights it starts with.
+
+    Args:
+        architecture: `{"builder": name, "sizes": {...}}`, as `build` leaves it with a model.
+
+    Raises:
+        RequestError: the builder does not take these sizes.
+    """
+    name, sizes = architecture["builder"], architecture["sizes"]
+    try:
+        model = BUILDERS[name](**sizes)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise RequestError(f"{name} cannot be built with {sizes}: {error}") from None
+    attached(model).architecture = architecture
+    return model
+
+
+def _n_outputs(data: Dataset) -> int:
+    if data.task == "regression":
+        return math.prod(data.train.targets.shape[1:])
+    return 1 if len(data.classes) == 2 else len(data.classes)
+
+
+def _named_size(name: str, size: str | None) -> JSON:
+    known = _SIZES.get(name, {})
+    if size is None:
+        return dict(known.get("small", {}))
+    if size not in known:
+        if not known:
+            raise RequestError(f"{name} has no sizes, got size={size!r}: leave it out")
+        raise UnknownNameError(f"size of {name}", size, known)
+    return dict(known[size])
