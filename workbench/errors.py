@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from pathlib import Path
 from typing import ClassVar
 
 __all__ = [
@@ -79,7 +80,16 @@ class DivergedError(WorkbenchError, ArithmeticError):
 
 
 class RunError(WorkbenchError, RuntimeError):
-    """A run that did not end well."""
+    """A run that did not end well.
+
+    Args:
+        message: which run, in which cell, why.
+        folder: where its record and its outputs so far are, if there is such a folder.
+    """
+
+    def __init__(self, message: str, *, folder: Path | None = None) -> None:
+        self.folder = folder
+        super().__init__(message)
 
 
 class RunInterruptedError(RunError):

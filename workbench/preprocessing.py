@@ -121,6 +121,8 @@ class Preprocessing:
 def as_tensor(values: Any) -> Tensor:
     """Return an array, tensor, DataFrame or nested list as a tensor; float64 becomes float32.
 
+    Row after row in memory, however it came: sums in another order would differ in their last bits.
+
     Raises:
         RequestError: the values are not numbers, or their rows differ in length.
     """
@@ -132,7 +134,8 @@ def as_tensor(values: Any) -> Tensor:
             tensor = torch.from_numpy(np.array(array) if not array.flags.writeable else array)
         except (TypeError, ValueError) as error:
             raise RequestError(f"inputs are not an array of numbers: {error}") from None
-    return tensor.float() if tensor.dtype in (torch.float64, torch.float16) else tensor
+    narrow = tensor.float() if tensor.dtype in (torch.float64, torch.float16) else tensor
+    return narrow.contiguous()
 
 
 def _statistics(columns: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:

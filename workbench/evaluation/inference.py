@@ -16,7 +16,15 @@ from workbench.evaluation.losses import is_binary
 from workbench.preprocessing import Preprocessing, as_tensor
 from workbench.progress import progress
 
-__all__ = ["Prediction", "evaluating", "infer", "predict", "preprocessing_of", "probabilities"]
+__all__ = [
+    "Prediction",
+    "decide",
+    "evaluating",
+    "infer",
+    "predict",
+    "preprocessing_of",
+    "probabilities",
+]
 
 
 @dataclass(frozen=True)
@@ -86,10 +94,12 @@ def infer(
         label: names the progress bar; None shows none.
 
     Raises:
-        RequestError: there are no rows.
+        RequestError: there are no rows, or none go through at once.
     """
     if len(raw) == 0:
         raise RequestError("there are no rows to predict: pass at least one")
+    if batch_size < 1:
+        raise RequestError(f"batch_size must be a whole number from 1 up, got {batch_size!r}")
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     outputs = []
     with evaluating(model), torch.inference_mode(), _bar(label, len(raw)) as advance:

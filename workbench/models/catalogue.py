@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from workbench.attached import attached
-from workbench.datasets import Dataset
 from workbench.errors import RequestError, UnknownNameError
 from workbench.models.convnet import ConvNet
 from workbench.models.lenet import LeNet
@@ -18,6 +17,9 @@ from workbench.models.linear import Linear
 from workbench.models.mlp import MLP
 from workbench.preprocessing import Preprocessing
 from workbench.types import JSON
+
+if TYPE_CHECKING:
+    from workbench.datasets import Dataset
 
 __all__ = ["BUILDERS", "build", "construct"]
 

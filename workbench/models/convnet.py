@@ -48,7 +48,11 @@ class ConvNet(nn.Module):
         stride: int = 2,
     ) -> None:
         super().__init__()
-        channels = inputs[0]
+        channels, height, width = inputs
+        if min(height, width) < 16:
+            raise ValueError(
+                f"images of {height}×{width} are too small, 16 or more a side it takes"
+            )
         patches = 2 * channels * 4  # both signs of every direction of a 2×2 patch
         self.stem = nn.Conv2d(channels, patches, 2, stride=stride, bias=False)
         self.stem.weight.requires_grad = False

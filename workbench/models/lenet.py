@@ -15,13 +15,18 @@ class LeNet(nn.Module):
     After LeNet-5 (LeCun et al., 1998), with ReLU and max pooling.
 
     Args:
-        inputs: shape of one image as `forward` takes it: (channels, height, width).
+        inputs: shape of one image as `forward` takes it: (channels, height, width), 16 or more
+            a side.
         outputs: how many numbers an image is answered with.
     """
 
     def __init__(self, inputs: tuple[int, ...], outputs: int) -> None:
         super().__init__()
         channels, height, width = inputs
+        if min(height, width) < 16:
+            raise ValueError(
+                f"images of {height}×{width} are too small, 16 or more a side it takes"
+            )
         self.conv1 = nn.Conv2d(channels, 6, 5)
         self.conv2 = nn.Conv2d(6, 16, 5)
         self.fc1 = nn.Linear(16 * _pooled(height) * _pooled(width), 120)

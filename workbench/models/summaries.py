@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import torch
@@ -10,8 +10,10 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from workbench.attached import attached
-from workbench.datasets import Dataset
 from workbench.preprocessing import Preprocessing
+
+if TYPE_CHECKING:
+    from workbench.datasets import Dataset
 
 __all__ = ["Summary", "summary"]
 

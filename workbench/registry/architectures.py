@@ -1,0 +1,89 @@
+"""How a version says what its model is: by builder, by importable class, or as a program."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from workbench.attached import attached
+from workbench.errors import RequestError, TamperedError
+from workbench.evaluation import infer
+from workbench.models import construct
+from workbench.preprocessing import Preprocessing
+from workbench.registry.programs import load_program
+from workbench.types import JSON
+
+__all__ = ["architecture_of", "rebuild"]
+
+
+def architecture_of(model: nn.Module, raw: Tensor, preprocessing: Preprocessing) -> JSON | None:
+    """Return the model's architecture as data, or None where only a program can hold it.
+
+    `{"builder": name, "sizes": {...}}` for a built model; `{"class": "module:Name"}` for one whose
+    class can be imported and called without arguments. Either way what it makes, given the model's
+    weights, must answer as the model does: layers may have been replaced since it was built, and
+    arguments of its class given.
+
+    Args:
+        model: to be stored.
+        raw: a few rows to compare by, as `preprocessing.batch` returns them.
+        preprocessing: of the model.
+    """
+    answers = infer(model, raw, preprocessing)
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    name = f"{type(model).__module__}:{type(model).__qualname__}"
+    for way in (attached(model).architecture, {"class": name}):
+        if way is None:
+            continue
+        try:
+            twin = construct(way) if "builder" in way else _imported(name)
+            twin.load_state_dict(model.state_dict())
+            same = infer(twin.to(device), raw, preprocessing)
+        except Exception:  # whatever a stranger's module or constructor raises, this is no way
+            continue
+        if same.shape == answers.shape and torch.allclose(same, answers, equal_nan=True):
+            return way
+    return None
+
+
+def rebuild(architecture: JSON, folder: Path) -> nn.Module:
+    """Return the model an architecture speaks of; its weights are still to be loaded.
+
+    Args:
+        architecture: of a version.
+        folder: of the version, where a program's archive lies.
+
+    Raises:
+        RequestError: the class cannot be imported here.
+        TamperedError: the architecture is of no known kind, or the program could run code.
+    """
+    if "builder" in architecture:
+        return construct(architecture)
+    if "class" in architecture:
+        try:
+            return _imported(architecture["class"])
+        except (ImportError, AttributeError, TypeError) as error:
+            raise RequestError(
+                f"the model's class {architecture['class']!r} cannot be imported here: {error}. "
+                "Install or add to the path the module that defines it"
+            ) from None
+    if "program" in architecture:
+        return load_program(folder / "program.pt2")
+    raise TamperedError(f"an architecture of no known kind: {sorted(architecture)}")
+
+
+def _imported(name: str) -> nn.Module:
+    """Return a fresh instance of `module:Class`, which must be a torch module's class."""
+    module_name, _, qualified = name.partition(":")
+    if module_name == "__main__":
+        raise ImportError("a class of a notebook or script cannot be imported elsewhere")
+    found = importlib.import_module(module_name)
+    for part in qualified.split("."):
+        found = getattr(found, part)
+    if not (isinstance(found, type) and issubclass(found, nn.Module)):
+        raise TypeError(f"{name} is no torch module")
+    with torch.random.fork_rng(devices=[]):
+        return found()

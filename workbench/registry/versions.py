@@ -1,0 +1,335 @@
+"""Model versions: `publish` writes one, whole or not at all; nothing ever changes it afterwards.
+
+A version is the folder `models/<name>/<number>/`: `version.json` (architecture, preprocessing,
+signature, settings, metrics, lineage, checksums), `weights.safetensors`, `example.json`, and
+`program.pt2` where the model's class cannot be imported.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor, nn
+
+import workbench
+from workbench import journal
+from workbench.attached import attached
+from workbench.errors import RequestError, TamperedError, UnknownNameError
+from workbench.evaluation import Evaluation, infer, preprocessing_of
+from workbench.home import home, new_folder, read_json, write_file, write_json
+from workbench.preprocessing import Preprocessing
+from workbench.registry.architectures import architecture_of, rebuild
+from workbench.registry.programs import save_program
+from workbench.types import JSON, Signature, TensorSpec
+
+__all__ = ["ModelVersion", "list_models", "publish", "signature_of", "version"]
+
+_FORMAT = 1
+_KEYS = (
+    "name", "version", "created", "architecture", "parameters", "preprocessing", "signature",
+    "settings", "metrics", "lineage", "checksums",
+)  # fmt: skip
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_DATATYPES = {
+    "bool": "BOOL", "uint8": "UINT8", "int8": "INT8", "int16": "INT16", "int32": "INT32",
+    "int64": "INT64", "float32": "FP32", "float64": "FP64",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ModelVersion:
+    """One published model: immutable weights with everything that explains them.
+
+    Args:
+        name: of the model.
+        version: its number, from 1.
+        folder: where it lies.
+        record: what `version.json` says.
+    """
+
+    name: str
+    version: int
+    folder: Path
+    record: JSON = field(repr=False)
+
+    @property
+    def ref(self) -> str:
+        """`name@version`."""
+        return f"{self.name}@{self.version}"
+
+    @property
+    def signature(self) -> Signature:
+        """What goes in and comes out when it is served."""
+        return Signature.from_json(self.record["signature"])
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The figures of the evaluation it was published with."""
+        return dict(self.record["metrics"])
+
+    @property
+    def lineage(self) -> JSON:
+        """The run, data, training and parent it came from."""
+        return dict(self.record["lineage"])
+
+    @property
+    def card(self) -> JSON:
+        """What a person should know: model, data, figures, when and with what it was made."""
+        keys = ("name", "version", "created", "architecture", "parameters", "metrics", "lineage")
+        return {key: self.record[key] for key in keys}
+
+    @property
+    def example(self) -> Tensor:
+        """A few raw rows, shaped (rows, ...), as the service takes them."""
+        self._check("example.json")
+        preprocessing = Preprocessing.from_json(self.record["preprocessing"])
+        return preprocessing.batch(read_json(self.folder / "example.json")["rows"])
+
+    def load(self) -> nn.Module:
+        """Return the model with its weights, in evaluation mode, ready to predict, fit or serve.
+
+        A version kept as a program can be served and asked, not trained.
+
+        Raises:
+            TamperedError: a file is not what was published.
+            RequestError: its class cannot be imported here.
+        """
+        for file in self.record["checksums"]:
+            self._check(file)
+        model = rebuild(self.record["architecture"], self.folder)
+        if "program" not in self.record["architecture"]:
+            _load_weights(model, self.folder / "weights.safetensors")
+            model.eval()
+        memory = attached(model)
+        memory.preprocessing = Preprocessing.from_json(self.record["preprocessing"])
+        memory.example, memory.version = self.example, self.ref
+        return model
+
+    def __repr__(self) -> str:
+        figures = "".join(f", {name} {value:.4g}" for name, value in self.metrics.items())
+        return f"ModelVersion {self.ref}{figures}"
+
+    def _check(self, file: str) -> None:
+        path = self.folder / file
+        found = _sha256(path.read_bytes()) if path.exists() else "nothing"
+        expected = self.record["checksums"].get(file)
+        if found != expected:
+            raise TamperedError(
+                f"{path} of {self.ref} has SHA-256 {found[:12]}, published was "
+                f"{str(expected)[:12]}: it was changed or damaged; publish the model again"
+            )
+
+
+def publish(
+    model: nn.Module,
+    name: str,
+    *,
+    evaluation: Evaluation | None = None,
+    example: Any = None,
+) -> ModelVersion:
+    """Keep the model as the next version of `name`, with all that explains it.
+
+    Args:
+        model: built or fitted; a module that was neither needs `example`.
+        name: letters, digits, `.`, `_`, `-`.
+        evaluation: its figures become the version's metrics.
+        example: raw rows, shaped (rows, ...), by default some the model was built or fitted with.
+
+    Raises:
+        RequestError: the name cannot be a folder's, there is no example, or no way to store the
+            model without pickle.
+    """
+    _check_name(name)
+    metrics = _metrics(evaluation)
+    rows = _example(model, example)
+    preprocessing = preprocessing_of(model, rows)
+    raw = preprocessing.batch(rows)
+    architecture = architecture_of(model, raw, preprocessing) or {"program": "program.pt2"}
+    files = {
+        "weights.safetensors": _weights(model),
+        "example.json": json.dumps({"rows": raw.tolist()}).encode(),
+    }
+    if "program" in architecture:
+        two = raw if len(raw) > 1 else torch.cat([raw, raw])
+        files["program.pt2"] = save_program(model.cpu(), preprocessing(two))
+    memory = attached(model)
+    training = memory.training
+    record = {
+        "format": _FORMAT,
+        "name": name,
+        "created": journal.now(),
+        "architecture": architecture,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "preprocessing": preprocessing.to_json(),
+        "signature": signature_of(model, raw).to_json(),
+        "settings": training.settings.to_json() if training else None,
+        "metrics": metrics,
+        "lineage": _lineage(model),
+        "checksums": {file: _sha256(content) for file, content in files.items()},
+    }
+    made = _write(name, record, files)
+    memory.version = made.ref
+    journal.note("publish", ref=made.ref, folder=str(made.folder))
+    return made
+
+
+def version(ref: str) -> ModelVersion:
+    """Return a published version.
+
+    Args:
+        ref: `"name@3"`, or `"name"` for the newest.
+
+    Raises:
+        RequestError: there is no such model or version.
+        TamperedError: its record cannot be read, or is of a newer format.
+    """
+    name, at, number = ref.partition("@")
+    _check_name(name)
+    numbers = _numbers(name)
+    if not numbers:
+        raise UnknownNameError("model", name, _names())
+    if at and number not in map(str, numbers):
+        raise UnknownNameError(f"version of {name}", number, map(str, numbers))
+    return _read(name, int(number) if at else numbers[-1])
+
+
+def list_models() -> list[ModelVersion]:
+    """Return every published version, by name and number."""
+    return [_read(name, number) for name in _names() for number in _numbers(name)]
+
+
+def signature_of(model: nn.Module, example: Any) -> Signature:
+    """Return what the model takes, raw rows called `input`, and answers, called `output`.
+
+    Args:
+        model: asked once to see the shape of its outputs.
+        example: raw rows, shaped (rows, ...).
+    """
+    preprocessing = preprocessing_of(model, example)
+    output = infer(model, preprocessing.batch(example)[:2], preprocessing)
+    row = TensorSpec("input", _DATATYPES[preprocessing.dtype], (-1, *preprocessing.shape))
+    return Signature((row,), (TensorSpec("output", "FP32", (-1, *output.shape[1:])),))
+
+
+def _example(model: nn.Module, given: Any) -> Any:
+    rows = attached(model).example if given is None else given
+    if rows is None:
+        raise RequestError(
+            f"{type(model).__name__} was never fitted, so nothing says what it takes: "
+            "pass example=, a few rows as forward takes them"
+        )
+    return rows
+
+
+def _metrics(evaluation: Evaluation | None) -> dict[str, float]:
+    metrics = evaluation.metrics if evaluation else {}
+    strange = {name: value for name, value in metrics.items() if not math.isfinite(value)}
+    if strange:
+        raise RequestError(
+            f"the evaluation has figures that are not finite: {strange}; look for NaN in the rows "
+            "and in the model's weights before publishing it"
+        )
+    return metrics
+
+
+def _lineage(model: nn.Module) -> JSON:
+    memory, run = attached(model), journal.current_run()
+    settings = memory.training.settings if memory.training else None
+    return {
+        "run": run.name if run else None,
+        "data": {"name": settings.data, "fingerprint": settings.fingerprint} if settings else None,
+        "parent": memory.version,
+        "workbench": workbench.__version__,
+        "torch": torch.__version__,
+    }
+
+
+def _write(name: str, record: JSON, files: dict[str, bytes]) -> ModelVersion:
+    """Write the folder under the next free number; where another takes it first, the one after."""
+    while True:
+        number = max(_numbers(name), default=0) + 1
+        folder = _root() / name / str(number)
+        whole = {**record, "version": number}
+        try:
+            with new_folder(folder) as temporary:
+                for file, content in files.items():
+                    write_file(temporary / file, content, mode=0o444)
+                write_json(temporary / "version.json", whole, mode=0o444)
+        except OSError:
+            if folder.exists():
+                continue
+            raise
+        return _read(name, number)
+
+
+def _read(name: str, number: int) -> ModelVersion:
+    folder = _root() / name / str(number)
+    try:
+        record = read_json(folder / "version.json")
+        if record["format"] > _FORMAT:
+            raise TamperedError(
+                f"{name}@{number} has format {record['format']}, this workbench reads up to "
+                f"{_FORMAT}: upgrade with pip install --upgrade maas-workbench"
+            )
+        missing = [key for key in _KEYS if key not in record]
+        if missing or (record["name"], record["version"]) != (name, number):
+            raise KeyError(*(missing or ("of another version", record["name"], record["version"])))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        if isinstance(error, TamperedError):
+            raise
+        raise TamperedError(f"{folder / 'version.json'} cannot be read: {error!r}") from None
+    return ModelVersion(name, number, folder, record)
+
+
+def _weights(model: nn.Module) -> bytes:
+    state = model.state_dict()
+    strange = [key for key, value in state.items() if not isinstance(value, Tensor)]
+    if strange:
+        raise RequestError(
+            f"the state of {type(model).__name__} holds more than tensors: {strange[:3]}; "
+            "only tensors can be published"
+        )
+    return save_tensors({k: v.detach().cpu().contiguous().clone() for k, v in state.items()})
+
+
+def _load_weights(model: nn.Module, path: Path) -> None:
+    try:
+        model.load_state_dict(load_tensors(path.read_bytes()), strict=True)
+    except (SafetensorError, RuntimeError) as error:
+        raise TamperedError(f"{path} does not fit the model: {error}") from None
+
+
+def _root() -> Path:
+    return home() / "models"
+
+
+def _names() -> list[str]:
+    folders = _root().glob("*/") if _root().is_dir() else []
+    return sorted(f.name for f in folders if _NAME.fullmatch(f.name) and _numbers(f.name))
+
+
+def _numbers(name: str) -> list[int]:
+    folder = _root() / name
+    return sorted(int(f.name) for f in folder.glob("*/") if f.name.isascii() and f.name.isdigit())
+
+
+def _check_name(name: str) -> None:
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise RequestError(
+            f"{name!r} cannot name a model: use letters, digits, '.', '_' and '-', "
+            "beginning with a letter or a digit"
+        )
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

@@ -1,0 +1,228 @@
+"""`fit`: settings resolved, checked and remembered, then the loop."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import replace
+from numbers import Integral
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from workbench import journal
+from workbench.attached import attached
+from workbench.datasets import Dataset
+from workbench.determinism import generator
+from workbench.devices import choose_device, threads
+from workbench.errors import DivergedError, RequestError, UnknownNameError
+from workbench.evaluation import infer
+from workbench.evaluation.losses import Loss, check_outputs, task_loss
+from workbench.models import summary
+from workbench.preprocessing import Preprocessing
+from workbench.training.batches import Batches
+from workbench.training.loop import train
+from workbench.training.pulses import Pulse
+from workbench.training.trainings import Settings, Training
+
+__all__ = ["fit"]
+
+_EPOCHS = 10
+_DEFAULTS: dict[str, Any] = {
+    "optimizer": "adamw",
+    "lr": 1e-3,
+    "batch_size": 64,
+    "weight_decay": 0.0,
+}
+_EXAMPLE_ROWS = 4
+_LITTLE_WORK = 10_000_000  # multiply-adds a step; below it a second thread gains nothing
+
+
+def fit(
+    model: nn.Module,
+    data: Dataset,
+    *,
+    epochs: float | None = None,
+    steps: int | None = None,
+    batch_size: int | None = None,
+    lr: float | None = None,
+    optimizer: Literal["sgd", "adamw"] | None = None,
+    momentum: float = 0.9,
+    weight_decay: float | None = None,
+    loss: Loss | None = None,
+    device: str | None = None,
+    seed: int = 0,
+) -> Training:
+    """Train a model on a dataset's training split and return the finished training.
+
+    The learning rate rises to `lr` and falls to zero over the budget. With the same seed, data,
+    threads and machine, the numbers are the same bit for bit.
+
+    Args:
+        model: any module whose outputs are logits or values, shaped (rows, outputs).
+        data: from `load` or `dataset`; its validation split is scored after each epoch.
+        epochs: passes over the training rows, 10 by default; may be a fraction.
+        steps: updates, instead of epochs.
+        batch_size: rows a step; the model's own default, else 64.
+        lr: the peak learning rate; the model's own default, else 0.001.
+        optimizer: `"sgd"` or `"adamw"`; the model's own default, else `"adamw"`.
+        momentum: of SGD, or the first beta of AdamW.
+        weight_decay: as the optimizer takes it; the model's own default, else 0.
+        loss: a function of (outputs, targets) to a scalar; by default the one that fits the task.
+        device: `"cpu"`, `"cuda"`, ...; by default a GPU where there is one.
+        seed: of the order of rows and of dropout.
+
+    Raises:
+        RequestError: an argument cannot be, or the model does not fit the data.
+        DivergedError: the loss stopped being a number, or exploded; the model is as it was before.
+    """
+    if not isinstance(data, Dataset):
+        raise RequestError(
+            f"fit takes a Dataset, got {type(data).__name__}: make one with "
+            "wb.dataset('mine', train=(X, y))"
+        )
+    preprocessing = _preprocessing(model, data)
+    where = choose_device(device)
+    own = {**_DEFAULTS, **getattr(model, "fit_defaults", {})}
+    rows = _whole("batch_size", own["batch_size"] if batch_size is None else batch_size)
+    batches = Batches(data.train, rows, seed=seed, device=where)
+    n_steps = _n_steps(epochs, steps, batches.steps_per_epoch)
+    settings = Settings(
+        model=_name(model),
+        data=data.name,
+        fingerprint=data.fingerprint,
+        steps=n_steps,
+        epochs=n_steps / batches.steps_per_epoch,
+        batch_size=batches.batch_size,
+        optimizer=optimizer or own["optimizer"],
+        lr=own["lr"] if lr is None else lr,
+        momentum=momentum,
+        weight_decay=own["weight_decay"] if weight_decay is None else weight_decay,
+        schedule="triangle",
+        seed=seed,
+        device=str(where),
+        threads=_n_threads(model, data, batches.batch_size),
+    )
+    chosen_optimizer = _optimizer(model.to(where), settings)
+    training = Training(settings)
+    chosen_loss = loss or _task_loss(model, data, preprocessing)
+    _check_trainable(model)
+    memory = attached(model)
+    known = replace(memory)
+    memory.preprocessing, memory.training = preprocessing, training
+    memory.example = data.train.inputs[:_EXAMPLE_ROWS].clone()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    started = time.perf_counter()
+    try:
+        with Pulse(settings) as pulse, threads(settings.threads), torch.random.fork_rng():
+            torch.manual_seed(generator(seed, "draws").initial_seed())
+            train(
+                model,
+                batches,
+                training=training,
+                preprocessing=preprocessing,
+                optimizer=chosen_optimizer,
+                loss=chosen_loss,
+                validation=data.validation,
+                pulse=pulse,
+            )
+        training.state = "done"
+    except DivergedError:
+        training.state = "failed"
+        model.load_state_dict(before)
+        memory.preprocessing, memory.example = known.preprocessing, known.example
+        memory.training = known.training  # the one that the weights come from
+        raise
+    except BaseException as error:
+        training.state = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+        raise
+    finally:
+        training.seconds = time.perf_counter() - started
+        model.eval()
+        last = training.history.epochs[-1] if training.history.epochs else {}
+        last = {name: value for name, value in last.items() if math.isfinite(value)}
+        journal.note("fit", state=training.state, settings=settings.to_json(), last=last)
+    return training
+
+
+def _check_trainable(model: nn.Module) -> None:
+    try:
+        model.train()
+    except NotImplementedError:
+        name = attached(model).version or type(model).__name__
+        raise RequestError(
+            f"{name} is kept as a program, which can be asked and served, not trained: "
+            "fit a model made from its class"
+        ) from None
+
+
+def _whole(name: str, number: Any) -> int:
+    if isinstance(number, bool) or not isinstance(number, Integral) or number < 1:
+        raise RequestError(f"{name} must be a whole number from 1 up, got {number!r}")
+    return int(number)
+
+
+def _preprocessing(model: nn.Module, data: Dataset) -> Preprocessing:
+    """Return what the model was built with, else what fits the training rows."""
+    known = attached(model).preprocessing
+    if known is None:
+        return Preprocessing.fitted(data.train.inputs, data.classes)
+    known.batch(data.train.inputs[:1])  # raises where the rows are of another shape
+    if known.classes != data.classes:
+        raise RequestError(
+            f"the model was made for the classes {known.classes[:3]}..., "
+            f"{data.name!r} has {data.classes[:3]}...: build a model for this dataset"
+        )
+    return known
+
+
+def _n_steps(epochs: float | None, steps: int | None, steps_per_epoch: int) -> int:
+    if epochs is not None and steps is not None:
+        raise RequestError(f"give epochs or steps, not both: got epochs={epochs}, steps={steps}")
+    if steps is not None:
+        return _whole("steps", steps)
+    amount = _EPOCHS if epochs is None else epochs
+    if not 0 < amount < math.inf:
+        raise RequestError(f"epochs must be more than 0, got {amount}")
+    return max(1, round(amount * steps_per_epoch))
+
+
+def _n_threads(model: nn.Module, data: Dataset, batch_size: int) -> int:
+    """Return how many threads a step is worth: one where threads would mostly wait for each other.
+
+    Decided by the work alone, never by a clock, so that a second fit decides the same.
+    """
+    work = summary(model, data).multiply_adds * batch_size
+    return 1 if work < _LITTLE_WORK else torch.get_num_threads()
+
+
+def _optimizer(model: nn.Module, settings: Settings) -> torch.optim.Optimizer:
+    trainable = [p for p in model.parameters() if p.requires_grad]
+    if not trainable:
+        raise RequestError(f"{settings.model} has no parameter to train: all are frozen")
+    options: Any = {"lr": settings.lr, "weight_decay": settings.weight_decay}
+    if not 0 < settings.lr < math.inf:
+        raise RequestError(f"lr must be more than 0, got {settings.lr}")
+    if not 0 <= settings.momentum < 1:
+        raise RequestError(f"momentum must be from 0 to less than 1, got {settings.momentum}")
+    if not 0 <= settings.weight_decay < math.inf:
+        raise RequestError(f"weight_decay must be 0 or more, got {settings.weight_decay}")
+    if settings.optimizer == "sgd":
+        return torch.optim.SGD(trainable, momentum=settings.momentum, **options)
+    if settings.optimizer == "adamw":
+        return torch.optim.AdamW(trainable, betas=(settings.momentum, 0.999), **options)
+    raise UnknownNameError("optimizer", settings.optimizer, ("sgd", "adamw"))
+
+
+def _task_loss(model: nn.Module, data: Dataset, preprocessing: Preprocessing) -> Loss:
+    """Return the loss that fits the task, after one look at what the model answers."""
+    few = data.train.rows(torch.arange(min(2, len(data.train))))
+    outputs = infer(model, preprocessing.batch(few.inputs), preprocessing)
+    check_outputs(outputs, few.targets, data.classes)
+    return task_loss(data.classes, outputs=outputs)
+
+
+def _name(model: nn.Module) -> str:
+    architecture = attached(model).architecture or {}
+    return str(architecture.get("builder", type(model).__name__))

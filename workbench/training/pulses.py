@@ -1,0 +1,52 @@
+"""How a training shows that it lives; the loop calls it by time and at the end of each epoch."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+
+from workbench.progress import in_notebook, is_headless, progress
+from workbench.training.trainings import Settings
+
+__all__ = ["Pulse"]
+
+
+class Pulse:
+    """A live line where somebody watches, else a printed line for some of the epochs.
+
+    Printed are the last epoch, and before it at most twenty, a second or more apart.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        live = not is_headless() and (in_notebook() or sys.stderr.isatty())
+        self._bar = progress(settings.steps, "training", unit="step") if live else None
+        self._steps, self._epochs = settings.steps, math.ceil(settings.epochs)
+        self._printed = time.perf_counter()
+
+    def __enter__(self) -> Pulse:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def look(self, step: int, loss: float) -> None:
+        """Show that `step` steps are done; `loss` is the mean since the last look."""
+        if self._bar is not None:
+            self._bar.set_postfix_str(f"loss {loss:.4f}", refresh=False)
+            self._bar.update(step - self._bar.n)
+
+    def epoch(self, row: dict[str, float]) -> None:
+        """Show the figures of an epoch that just ended, as `History.epochs` has them."""
+        text = ", ".join(f"{k.replace('_', ' ')} {v:.4g}" for k, v in row.items() if k != "step")
+        if self._bar is not None:
+            self._bar.set_postfix_str(text, refresh=False)
+            self._bar.update(int(row["step"]) - self._bar.n)
+        elif row["step"] == self._steps or self._is_time(int(row["epoch"])):
+            self._printed = time.perf_counter()
+            print(text, file=sys.stdout if in_notebook() else sys.stderr, flush=True)
+
+    def _is_time(self, epoch: int) -> bool:
+        share, before = (20 * e // self._epochs for e in (epoch, epoch - 1))
+        return share > before and time.perf_counter() - self._printed >= 1
