@@ -17,7 +17,7 @@ from workbench.errors import RequestError
 from workbench.preprocessing import as_tensor
 from workbench.types import JSON, Task
 
-__all__ = ["Card", "Dataset", "Split", "content_hash", "cut", "dataset"]
+__all__ = ["Card", "Dataset", "Split", "content_hash", "cut", "dataset", "sample"]
 
 _CUT_SEED = 0  # a validation cut is part of the data, so no user's seed moves it
 
@@ -133,15 +133,17 @@ def dataset(
                 f"those of train {tuple(parts['train'].inputs.shape[1:])}: they must be equal"
             )
     kept, held = parts["train"], parts.get("validation")
-    if isinstance(validation, int):
-        kept, held = cut(kept, validation)
+    cut_off = validation if isinstance(validation, int) else 0
+    if cut_off:
+        kept, held = cut(kept, cut_off)
     made = Dataset(
         name=name,
         train=kept,
         validation=held,
         test=parts.get("test"),
-        fingerprint=_fingerprint(parts, {"validation": validation if held else None}),
+        fingerprint=_fingerprint(parts, {"validation": cut_off or None}),
         card=card or Card(description=f"{name}, given as arrays"),
+        features=tuple(map(str, getattr(train[0], "columns", ()))),
     )
     journal.note("load", dataset=name, fingerprint=made.fingerprint)
     return made
@@ -161,27 +163,48 @@ def cut(split: Split, n: int) -> tuple[Split, Split | None]:
         raise RequestError(f"cannot cut {n} rows off {len(split)}: pass 0 to {len(split) - 1}")
     if n == 0:
         return split, None
-    chosen = _stratified(split, n)
-    held = torch.zeros(len(split), dtype=torch.bool)
-    held[chosen] = True
+    held = _stratified(split, n, "cut")
     return split.rows((~held).nonzero().flatten()), split.rows(held.nonzero().flatten())
 
 
-def _stratified(split: Split, n: int) -> Tensor:
-    """Return `n` row indices whose shares of the classes are those of the split.
+def sample(split: Split, n: int) -> Split:
+    """Return `n` rows of `split`, stratified by class; a smaller sample lies within a larger one.
+
+    Args:
+        split: the rows to draw from; they keep their order.
+        n: how many rows to keep; all of them returns the split itself.
+
+    Raises:
+        RequestError: `n` is less than 1, or more than there are.
+    """
+    if not 1 <= n <= len(split):
+        raise RequestError(f"cannot keep {n} rows of {len(split)}: pass 1 to {len(split)}")
+    if n == len(split):
+        return split
+    return split.rows(_stratified(split, n, "sample").nonzero().flatten())
+
+
+def _stratified(split: Split, n: int, purpose: str) -> Tensor:
+    """Return a mask of `n` rows whose shares of the classes are those of the split.
 
     Rows get a rank within their class, in shuffled order; the n smallest ranks, as shares of their
     class, are the ones.
     """
-    shuffled = torch.randperm(len(split), generator=generator(_CUT_SEED, "cut"))
+    shuffled = torch.randperm(len(split), generator=generator(_CUT_SEED, purpose))
     if not split.classes:
-        return shuffled[:n]
+        return _mask(shuffled[:n], len(split))
     labels = split.targets[shuffled]
     share = torch.empty(len(split), dtype=torch.float64)
     for label in range(len(split.classes)):
         members = (labels == label).nonzero().flatten()
         share[members] = (torch.arange(len(members), dtype=torch.float64) + 0.5) / len(members)
-    return shuffled[share.argsort(stable=True)[:n]]
+    return _mask(shuffled[share.argsort(stable=True)[:n]], len(split))
+
+
+def _mask(indices: Tensor, rows: int) -> Tensor:
+    mask = torch.zeros(rows, dtype=torch.bool)
+    mask[indices] = True
+    return mask
 
 
 def content_hash(*tensors: Tensor) -> str:
@@ -211,8 +234,14 @@ def _class_names(targets: list[Any], given: Sequence[str] | None) -> tuple[str, 
         if given:
             raise RequestError("classes were named, but targets are floats: pass integers or words")
         return ()
-    found = sorted({value for a in arrays for value in np.unique(a).tolist()})
-    if found and isinstance(found[0], str):
+    values = {value for a in arrays for value in a.ravel().tolist()}
+    kinds = sorted({type(value).__name__ for value in values})
+    if kinds != ["str"] and not {*kinds} <= {"int", "bool"}:
+        raise RequestError(
+            f"targets are of {' and '.join(kinds)}: pass all words, all integers or all floats"
+        )
+    found = sorted(values)
+    if not found or kinds == ["str"]:
         return tuple(given) if given else tuple(found)
     lowest, highest = int(found[0]), int(found[-1])
     if lowest < 0 or (given and highest >= len(given)):
