@@ -1,0 +1,32 @@
+# Each target sets up what it needs: a virtual environment in .venv, filled when pyproject.toml changes.
+PYTHON ?= python3
+BIN = .venv/bin
+
+.PHONY: demo test check full lab notebooks
+
+demo: .venv/installed  ## the main job on real data: train by notebook, publish, serve, ask
+	$(BIN)/python notebooks/demo.py
+
+test: .venv/installed  ## every test, notebooks at their small size
+	$(BIN)/python -m pytest -m "not full"
+
+check: .venv/installed  ## what reads the code without running it
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+full: .venv/installed  ## the long proofs: notebooks at their defaults
+	$(BIN)/python -m pytest -m full
+
+lab: .venv/installed  ## JupyterLab in the notebooks' folder
+	$(BIN)/jupyter lab --notebook-dir notebooks
+
+notebooks: .venv/installed  ## execute the notebooks and store their outputs
+	cd notebooks && WORKBENCH_HEADLESS=1 ../$(BIN)/jupyter nbconvert --to notebook --inplace --execute \
+		--ExecutePreprocessor.record_timing=False --ExecutePreprocessor.store_widget_state=False *.ipynb
+
+.venv/installed: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable ".[test]"
+	touch $@
