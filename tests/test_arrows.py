@@ -1,0 +1,201 @@
+"""The house of DESIGN §2 as data: a module imports only from below, and each file has its place."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+import workbench
+
+PACKAGE = Path(workbench.__file__).parent
+
+ROWS: Sequence[Sequence[str]] = (
+    # the ground alone has an order within its row
+    ("errors", "types", "home", "determinism", "devices", "journal", "progress", "pictures",
+     "attached"),
+    ("preprocessing",),
+    ("datasets", "models"),
+    ("evaluation",),
+    ("training", "compression", "privacy"),
+    ("registry",),
+    ("runs",),
+    ("serving",),
+    ("cli", "widgets"),
+    ("__main__",),
+)  # fmt: skip
+
+FOLDERS: Mapping[str, Sequence[str]] = {
+    "datasets": ("splits", "sources", "store", "bundled", "line", "cifar10", "catalogue"),
+    "models": ("linear", "mlp", "lenet", "convnet", "catalogue", "summaries"),
+    "evaluation": ("metrics", "losses", "inference", "plots", "evaluations"),
+    "training": ("schedules", "histories", "trainings", "batches", "pulses", "loop", "fitting"),
+    "registry": ("programs", "architectures", "versions"),
+    "runs": ("notebooks", "narration", "environment", "parameters", "records", "engine",
+             "execution"),
+    "serving": ("tensors", "protocol", "batching", "security", "client", "served", "app",
+                "server"),
+    "cli": ("data", "models", "runs", "services"),
+}  # fmt: skip
+
+ONLY_IN = {
+    "papermill": r"runs/",
+    "starlette": r"serving/",
+    "uvicorn": r"serving/",
+    "ipywidgets": r"widgets/",
+    "anywidget": r"widgets/",
+    "matplotlib": r"pictures\.py|evaluation/plots\.py|training/histories\.py|widgets/",
+}
+
+
+def modules(package: Path) -> dict[str, Path]:
+    """Return every module of the package by its dotted name."""
+    found = {}
+    for path in sorted(package.rglob("*.py")):
+        parts = path.relative_to(package.parent).with_suffix("").parts
+        found[".".join(p for p in parts if p != "__init__")] = path
+    return found
+
+
+def public_names(package: Path) -> dict[str, str]:
+    """Return the public names and the modules they come from, as the stub of the root says."""
+    tree = ast.parse((package / "__init__.pyi").read_text())
+    imports = [node for node in tree.body if isinstance(node, ast.ImportFrom)]
+    return {a.name: f"{package.name}.{n.module}" for n in imports for a in n.names}
+
+
+def at_runtime(node: ast.AST) -> Iterator[ast.AST]:
+    """Yield everything under `node` but what only a type checker reads."""
+    yield node
+    if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
+        for other in node.orelse:
+            yield from at_runtime(other)
+        return
+    for child in ast.iter_child_nodes(node):
+        yield from at_runtime(child)
+
+
+def imported(path: Path, root: str) -> Iterator[str]:
+    """Yield the dotted name of everything a file imports, and of what it takes from the root."""
+    for node in at_runtime(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            start = "." * node.level + (node.module or "")
+            yield from (f"{start}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Attribute) and ast.unparse(node.value) == root:
+            yield f"{root}.{node.attr}"  # `import workbench` gives all of it, also what is above
+
+
+def resolve(name: str, known: Mapping[str, Path], public: Mapping[str, str]) -> str:
+    """Return the module that a dotted name of the package comes from."""
+    root, _, rest = name.partition(".")
+    name = public.get(rest, name)
+    while name not in known and "." in name:
+        name = name.rpartition(".")[0]
+    return name or root
+
+
+def allowed(importer: str, target: str) -> bool:
+    """Return whether the table lets module `importer` import module `target`."""
+    _, unit, *file = importer.split(".")
+    if "." not in target:
+        return True  # the root itself, which imports nothing
+    _, other, *other_file = target.split(".")
+    if unit == other:
+        order = [*FOLDERS[unit], ""]  # the folder's __init__ comes last
+        return order.index("".join(other_file)) < order.index("".join(file))
+    rows = {name: number for number, row in enumerate(ROWS) for name in row}
+    if rows[unit] == rows[other] == 0:
+        return ROWS[0].index(other) < ROWS[0].index(unit)
+    return rows[other] < rows[unit]
+
+
+def violations(package: Path) -> list[str]:
+    """Return what breaks the house: files without a place, and arrows that do not point down."""
+    known, public = modules(package), public_names(package)
+    placed = {f"{package.name}.{name}" for row in ROWS for name in row}
+    placed |= {f"{package.name}.{folder}.{f}" for folder, files in FOLDERS.items() for f in files}
+    wrong = [f"{name} has no place" for name in known if "." in name and name not in placed]
+    for name in known.keys() & placed:
+        for target in imported(known[name], package.name):
+            if target.startswith("."):
+                wrong.append(f"{name} imports {target}, relatively")
+            elif target.split(".")[0] == package.name:
+                module = resolve(target, known, public)
+                if not allowed(name, module):
+                    wrong.append(f"{name} imports {module}")
+    return wrong
+
+
+def test_every_arrow_points_down() -> None:
+    assert violations(PACKAGE) == []
+
+
+def test_the_root_imports_nothing_of_the_house() -> None:
+    names = list(imported(PACKAGE / "__init__.py", "workbench"))
+    assert names == ["lazy_loader"]
+
+
+def test_no_public_name_is_a_modules_name() -> None:
+    stems = {name.rpartition(".")[2] for name in modules(PACKAGE)}
+    assert stems & public_names(PACKAGE).keys() == set()
+
+
+@pytest.mark.parametrize("library", ONLY_IN)
+def test_a_heavy_library_stays_in_its_room(library: str) -> None:
+    users = {
+        path.relative_to(PACKAGE).as_posix()
+        for path in modules(PACKAGE).values()
+        if any(name.split(".")[0] == library for name in imported(path, "workbench"))
+    }
+    assert [user for user in users if not re.match(ONLY_IN[library], user)] == []
+
+
+@pytest.mark.parametrize(
+    ("file", "source", "wrong"),
+    [
+        ("home.py", "import workbench.errors", []),
+        ("home.py", "from workbench import errors", []),
+        ("home.py", "from workbench import __version__", []),
+        ("errors.py", "from workbench import home", ["workbench.errors imports workbench.home"]),
+        (
+            "preprocessing.py",
+            "def f():\n    from workbench.training.loop import train",
+            ["workbench.preprocessing imports workbench.training.loop"],
+        ),
+        ("models/mlp.py", "from workbench import datasets", ["workbench.models.mlp imports "]),
+        ("models/mlp.py", "import workbench\nworkbench.fit()", ["workbench.models.mlp imports "]),
+        ("models/mlp.py", "from workbench import fit", ["workbench.models.mlp imports "]),
+        ("models/catalogue.py", "from workbench.models.mlp import MLP", []),
+        ("models/mlp.py", "from workbench.models.catalogue import build", ["workbench.models.mlp"]),
+        ("models/mlp.py", "from workbench.models import build", ["workbench.models.mlp imports "]),
+        ("models/mlp.py", "from .linear import Linear", ["workbench.models.mlp imports .linear"]),
+        ("models/rest.py", "", ["workbench.models.rest has no place"]),
+        ("utils.py", "", ["workbench.utils has no place"]),
+        (
+            "attached.py",
+            "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import workbench.training",
+            [],
+        ),
+    ],
+)
+def test_the_checker_sees_a_wrong_arrow(
+    tmp_path: Path, file: str, source: str, wrong: list[str]
+) -> None:
+    files = (
+        *("errors.py", "home.py", "datasets/__init__.py", "models/__init__.py"),
+        *("models/catalogue.py", "models/mlp.py", "training/__init__.py", "training/loop.py"),
+    )
+    for name in (*files, file):
+        path = tmp_path / "workbench" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(source if name == file else "")
+    (tmp_path / "workbench" / "__init__.py").touch()
+    (tmp_path / "workbench" / "__init__.pyi").write_text("from .training import fit as fit\n")
+    found = violations(tmp_path / "workbench")
+    assert len(found) == len(wrong)
+    assert all(text.startswith(start) for text, start in zip(found, wrong, strict=True))

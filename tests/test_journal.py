@@ -1,0 +1,95 @@
+"""What a run's journals keep."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from workbench import journal
+from workbench.errors import RequestError
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("WORKBENCH_RUN", str(tmp_path))
+    return tmp_path
+
+
+def metrics(folder: Path) -> list[dict[str, Any]]:
+    return journal.read_lines(folder / "metrics.jsonl")
+
+
+def test_outside_a_run_nothing_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    journal.record("accuracy", 0.5)
+    journal.note("load", dataset="line")
+    assert journal.current_run() is None
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("value", "kept"),
+    [
+        (0.5, 0.5),
+        (3, 3),
+        (True, 1.0),
+        (np.float32(0.5), 0.5),
+        (np.int64(2**60), 2**60),
+        (torch.tensor(0.25), 0.25),
+        (torch.tensor([7]), 7),
+    ],
+)
+def test_a_scalar_is_kept_as_the_number_it_is(folder: Path, value: Any, kept: float) -> None:
+    journal.record("x", value)
+    (line,) = metrics(folder)
+    assert (line["name"], line["value"], type(line["value"])) == ("x", kept, type(kept))
+    assert line["time"].endswith("+00:00")
+    assert "tolerance" not in line
+
+
+def test_a_tolerance_is_kept_with_its_value(folder: Path) -> None:
+    journal.record("accuracy", 0.5, tolerance=0.01)
+    assert metrics(folder)[0]["tolerance"] == 0.01
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), torch.tensor(-torch.inf)])
+def test_a_metric_that_is_not_finite_is_refused(folder: Path, value: Any) -> None:
+    with pytest.raises(RequestError, match=r"metric 'x' is (nan|inf|-inf); a metric must be f"):
+        journal.record("x", value)
+    assert metrics(folder) == []
+
+
+@pytest.mark.parametrize("value", ["high", None, [1, 2], torch.zeros(2)])
+def test_a_metric_that_is_no_number_is_refused(value: Any) -> None:
+    kind = type(value).__name__
+    with pytest.raises(RequestError, match=f"metric 'x' must be one number, got {kind}: "):
+        journal.record("x", value)
+
+
+def test_a_metric_without_a_name_is_refused() -> None:
+    with pytest.raises(RequestError, match="a metric needs a name, got ''"):
+        journal.record("", 1)
+
+
+def test_events_keep_their_fields_in_order(folder: Path) -> None:
+    journal.note("load", dataset="línea", fingerprint="ab")
+    journal.note("publish", ref="m@1")
+    read = journal.read_lines(folder / "events.jsonl")
+    assert [line["event"] for line in read] == ["load", "publish"]
+    assert (read[0]["dataset"], read[1]["ref"]) == ("línea", "m@1")
+
+
+def test_a_last_line_cut_off_by_a_kill_is_left_out(folder: Path) -> None:
+    journal.record("x", 1)
+    journal.record("x", 2)
+    file = folder / "metrics.jsonl"
+    whole = file.read_bytes()
+    second = whole.index(b"\n") + 1
+    for end in range(second, len(whole)):
+        file.write_bytes(whole[:end])
+        assert [line["value"] for line in metrics(folder)] == [1]
+    assert journal.read_lines(folder / "nothing.jsonl") == []

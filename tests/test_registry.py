@@ -1,0 +1,359 @@
+"""Model versions: what is published comes back bit for bit, whole or not at all, and unchanged."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import workbench
+from workbench.attached import attached
+from workbench.datasets import Split, dataset, load
+from workbench.errors import RequestError, TamperedError, UnknownNameError
+from workbench.evaluation import Evaluation, evaluate, predict
+from workbench.home import home
+from workbench.journal import read_lines
+from workbench.models import build
+from workbench.registry import ModelVersion, list_models, publish, version
+from workbench.training import fit
+
+ROOT = Path(workbench.__file__).parents[1]
+X = torch.randn(12, 4, generator=torch.Generator().manual_seed(0))
+DATA = dataset("points", train=(X, torch.arange(12) % 3))
+
+
+def fitted() -> nn.Module:
+    """Return a model of ours that was trained a little."""
+    model = build("mlp", DATA, hidden=(5,))
+    fit(model, DATA, steps=2)
+    return model
+
+
+def importable(folder: Path, monkeypatch: pytest.MonkeyPatch, body: str) -> Any:
+    """Return the class `Net` of a fresh module with this source."""
+    name = f"nets_{abs(hash((str(folder), body)))}"
+    (folder / f"{name}.py").write_text(f"import torch\nfrom torch import nn\n{body}")
+    monkeypatch.syspath_prepend(str(folder))
+    return __import__(name).Net
+
+
+PLAIN = """
+class Net(nn.Module):
+    def __init__(self, act="relu"):
+        super().__init__()
+        self.linear, self.act = nn.Linear(4, 3), getattr(torch, act)
+    def forward(self, x):
+        return self.act(self.linear(x))
+"""
+
+
+def comes_back(model: nn.Module, rows: Any = X) -> ModelVersion:
+    """Publish a model, load it, and check that it answers bit for bit alike."""
+    made = publish(model, "net", example=rows[:3])
+    loaded = version(made.ref).load()
+    assert torch.equal(predict(loaded, rows).output, predict(model, rows).output)
+    assert predict(loaded, rows).labels == predict(model, rows).labels
+    assert not loaded.training or "program" in made.record["architecture"]
+    assert attached(loaded).version == made.ref
+    return made
+
+
+def test_a_built_model_comes_back() -> None:
+    made = comes_back(fitted())
+    assert made.record["architecture"] == {
+        "builder": "mlp",
+        "sizes": {"inputs": [4], "outputs": 3, "hidden": [5]},
+    }
+
+
+def test_images_and_batchnorm_come_back() -> None:
+    images = torch.randint(0, 256, (9, 16, 16, 3), dtype=torch.uint8)
+    data = dataset("images", train=(images, torch.arange(9) % 3))
+    model = build("convnet", data, widths=(4, 4, 4))
+    fit(model, data, steps=2)
+    made = comes_back(model, images)
+    (spec,) = made.signature.inputs
+    assert (spec.name, spec.datatype, spec.shape) == ("input", "UINT8", (-1, 16, 16, 3))
+    (answer,) = made.signature.outputs
+    assert (answer.name, answer.datatype, answer.shape) == ("output", "FP32", (-1, 3))
+
+
+def test_an_importable_class_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = comes_back(importable(tmp_path, monkeypatch, PLAIN)())
+    assert made.record["architecture"]["class"].endswith(":Net")
+
+
+def test_a_class_called_with_arguments_comes_back_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = comes_back(importable(tmp_path, monkeypatch, PLAIN)("tanh"))
+    assert made.record["architecture"] == {"program": "program.pt2"}
+
+
+def test_a_built_model_that_was_changed_comes_back_as_it_was() -> None:
+    model = fitted()
+    model.layers[1] = nn.Tanh()  # type: ignore[index, operator]
+    assert comes_back(model).record["architecture"] == {"program": "program.pt2"}
+    wider = fitted()
+    wider.layers[2] = nn.Linear(5, 3, bias=False)  # type: ignore[index, operator]
+    assert comes_back(wider).record["architecture"] == {"program": "program.pt2"}
+
+
+def test_a_module_without_weights_comes_back() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Softplus())
+    assert comes_back(model).record["architecture"] == {"program": "program.pt2"}
+
+
+def test_a_loaded_model_can_be_fitted_and_published_again() -> None:
+    first = publish(fitted(), "net")
+    model = first.load()
+    fit(model, DATA, steps=1)
+    second = publish(model, "net")
+    assert (second.ref, second.lineage["parent"]) == ("net@2", "net@1")
+    assert first.lineage["parent"] is None
+
+
+def test_a_version_tells_where_it_comes_from() -> None:
+    model = fitted()
+    found = evaluate(model, DATA.train)
+    made = publish(model, "net", evaluation=found)
+    assert made == version("net@1") == version("net")
+    assert made.metrics == found.metrics
+    assert made.lineage == {
+        "run": None,
+        "data": {"name": "points", "fingerprint": DATA.fingerprint},
+        "parent": None,
+        "workbench": workbench.__version__,
+        "torch": torch.__version__,
+    }
+    assert made.record["settings"]["steps"] == 2
+    assert made.card["parameters"] == sum(p.numel() for p in model.parameters())
+    assert torch.equal(made.example, DATA.train.inputs[:4])
+    assert repr(made).startswith("ModelVersion net@1, loss ")
+
+
+def test_a_version_names_its_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = tmp_path / "20260101-000000-demo-abcd"
+    run.mkdir()
+    monkeypatch.setenv("WORKBENCH_RUN", str(run))
+    made = publish(build("mlp", DATA), "net")
+    assert made.lineage["run"] == run.name
+    last = read_lines(run / "events.jsonl")[-1]
+    assert (last["event"], last["ref"], last["folder"]) == ("publish", "net@1", str(made.folder))
+
+
+def test_versions_are_numbered_and_listed() -> None:
+    assert list_models() == []
+    refs = [publish(build("linear", DATA), name).ref for name in ("b", "a", "b")]
+    assert refs == ["b@1", "a@1", "b@2"]
+    assert [made.ref for made in list_models()] == ["a@1", "b@1", "b@2"]
+    assert version("b").ref == "b@2"
+
+
+def test_the_files_of_a_version_are_read_only() -> None:
+    made = publish(build("linear", DATA), "net")
+    files = sorted(path.name for path in made.folder.iterdir())
+    assert files == ["example.json", "version.json", "weights.safetensors"]
+    assert all(path.stat().st_mode & 0o222 == 0 for path in made.folder.iterdir())
+
+
+def rewrite(path: Path, content: bytes) -> None:
+    path.chmod(0o644)
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("file", ["weights.safetensors", "example.json", "program.pt2"])
+@pytest.mark.parametrize("damage", ["changed", "cut", "gone"])
+def test_a_file_that_was_changed_is_refused(file: str, damage: str) -> None:
+    model = nn.Sequential(nn.Linear(4, 3))
+    made = publish(model, "net", example=X[:2])
+    path = made.folder / file
+    content = path.read_bytes()
+    if damage == "gone":
+        path.unlink()
+    else:
+        flipped = content[:-1] + bytes([content[-1] ^ 1])
+        rewrite(path, flipped if damage == "changed" else content[: len(content) // 2])
+    message = rf"{file} of net@1 has SHA-256 .*, published was .*: it was changed or damaged"
+    with pytest.raises(TamperedError, match=message):
+        version("net@1").load()
+
+
+def set_key(key: str, value: Any) -> Callable[[dict[str, Any]], object]:
+    return lambda record: record.update({key: value})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            set_key("format", 99),
+            "net@1 has format 99, this workbench reads up to 1: upgrade with pip",
+        ),
+        (
+            lambda record: record.pop("format"),
+            r"version\.json cannot be read: KeyError\('format'\)",
+        ),
+        (lambda record: record.pop("checksums"), r"cannot be read: KeyError\('checksums'\)"),
+        (lambda record: record.pop("lineage"), r"cannot be read: KeyError\('lineage'\)"),
+        (set_key("version", 7), r"cannot be read: .*of another version"),
+        (set_key("name", "other"), r"cannot be read: .*of another version"),
+    ],
+)
+def test_a_record_that_was_changed_is_refused(
+    change: Callable[[dict[str, Any]], object], message: str
+) -> None:
+    path = publish(build("linear", DATA), "net").folder / "version.json"
+    record = json.loads(path.read_text())
+    change(record)
+    rewrite(path, json.dumps(record).encode())
+    with pytest.raises(TamperedError, match=message):
+        version("net@1")
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"\xff"])
+def test_a_record_that_is_no_record_is_refused(content: bytes) -> None:
+    path = publish(build("linear", DATA), "net").folder / "version.json"
+    rewrite(path, content)
+    with pytest.raises(TamperedError, match=r"version\.json cannot be read"):
+        version("net@1")
+
+
+@pytest.mark.parametrize(
+    ("architecture", "error", "message"),
+    [
+        ({"class": "no_such_module:Net"}, RequestError, "'no_such_module:Net' cannot be imported"),
+        ({"class": "os:system"}, RequestError, "os:system is no torch module"),
+        ({"class": "__main__:Net"}, RequestError, "of a notebook or script cannot be imported"),
+        ({"builder": "mlp", "sizes": {"inputs": [9], "outputs": 3}}, TamperedError, "does not fit"),
+        ({"magic": 1}, TamperedError, r"an architecture of no known kind: \['magic'\]"),
+    ],
+)
+def test_an_architecture_that_was_changed_is_refused(
+    architecture: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    path = publish(build("linear", DATA), "net").folder / "version.json"
+    record = json.loads(path.read_text())
+    record["architecture"] = architecture
+    rewrite(path, json.dumps(record).encode())
+    with pytest.raises(error, match=message):
+        version("net@1").load()
+
+
+@pytest.mark.parametrize(
+    "name", ["", "../x", "a/b", ".hidden", "a b", "x\n", "é", "-x", "n" * 101, None]
+)
+def test_a_name_that_cannot_be_a_folder_is_refused(name: Any) -> None:
+    with pytest.raises(RequestError, match=r"cannot name a model: use letters, digits"):
+        publish(build("linear", DATA), name)
+    assert not home().exists()
+
+
+@pytest.mark.parametrize("ref", ["../x", "../x@1", "@1", ""])
+def test_a_reference_cannot_leave_the_registry(ref: str) -> None:
+    with pytest.raises(RequestError, match="cannot name a model"):
+        version(ref)
+
+
+def test_an_unknown_model_or_version_gets_a_suggestion() -> None:
+    with pytest.raises(UnknownNameError, match="unknown model 'digits': There is no model yet"):
+        version("digits")
+    publish(build("linear", DATA), "digits")
+    with pytest.raises(UnknownNameError, match="unknown model 'digit': did you mean digits"):
+        version("digit")
+    for number in ("2", "01", "latest", "", "-1"):
+        with pytest.raises(UnknownNameError, match=f"unknown version of digits '{number}'"):
+            version(f"digits@{number}")
+
+
+def test_a_name_with_no_whole_version_is_no_model() -> None:
+    (home() / "models" / "half" / ".1.tmp").mkdir(parents=True)
+    assert list_models() == []
+    with pytest.raises(UnknownNameError, match="unknown model 'half': There is no model yet"):
+        version("half")
+
+
+def test_a_model_that_was_never_fitted_needs_an_example() -> None:
+    message = "Linear was never fitted, so nothing says what it takes: pass example=, a few rows"
+    with pytest.raises(RequestError, match=message):
+        publish(nn.Linear(4, 3), "net")
+
+
+def test_state_that_is_no_tensor_is_refused() -> None:
+    class Odd(nn.Linear):
+        def get_extra_state(self) -> dict[str, int]:
+            return {"a": 1}
+
+        def set_extra_state(self, state: object) -> None: ...
+
+    with pytest.raises(RequestError, match=r"state of Odd holds more than tensors: \['_extra_st"):
+        publish(Odd(4, 3), "net", example=X[:2])
+
+
+def test_a_model_that_cannot_be_stored_leaves_nothing() -> None:
+    class Branching(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x if x.sum() > 0 else -x
+
+    with pytest.raises(RequestError, match="Branching cannot be stored"):
+        publish(Branching(), "net", example=X[:2])
+    assert list_models() == []
+
+
+def test_figures_that_are_not_numbers_are_refused() -> None:
+    split = Split(X, torch.zeros(12))
+    broken = Evaluation(split, torch.full((12, 1), float("nan")))
+    with pytest.raises(
+        RequestError, match=r"figures that are not finite: {'loss': nan.*look for NaN"
+    ):
+        publish(build("linear", DATA), "net", evaluation=broken)
+
+
+PUBLISHING = """
+import itertools
+from workbench.datasets import load
+from workbench.models import build
+from workbench.registry import publish
+model = build("linear", load("line"))
+for i in itertools.islice(itertools.count(), {times}):
+    print(publish(model, "net").version, flush=True)
+"""
+
+
+def publishing(times: int | None) -> subprocess.Popen[str]:
+    """Start a process that publishes so many versions, printing the number of each."""
+    return subprocess.Popen(
+        [sys.executable, "-c", PUBLISHING.format(times=times)],
+        cwd=ROOT, env=dict(os.environ), stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def test_two_processes_publish_distinct_whole_versions() -> None:
+    started = [publishing(6), publishing(6)]
+    numbers = [int(n) for process in started for n in process.communicate(timeout=60)[0].split()]
+    assert sorted(numbers) == list(range(1, 13))
+    rows = load("line").train.inputs
+    answers = [predict(made.load(), rows).output for made in list_models()]
+    assert len(answers) == 12
+    assert all(torch.equal(answer, answers[0]) for answer in answers)
+
+
+def test_a_kill_leaves_whole_versions_only() -> None:
+    process = publishing(None)
+    assert process.stdout is not None
+    for _ in range(5):
+        process.stdout.readline()
+    process.kill()
+    process.communicate(timeout=60)
+    listed = list_models()
+    assert len(listed) >= 5
+    assert all(made.load() for made in listed)
+    assert publish(build("linear", DATA), "net").version == listed[-1].version + 1
