@@ -65,7 +65,7 @@ def read_lines(path: Path) -> list[JSON]:
     """Return the lines of a journal in order; a last line cut off by a kill is left out."""
     if not path.exists():
         return []
-    whole = path.read_text(encoding="utf-8").split("\n")[:-1]
+    whole = path.read_bytes().split(b"\n")[:-1]
     return [json.loads(line) for line in whole if line]
 
 

@@ -67,7 +67,7 @@ def load(name: str, *, validation: int | None = None, train_limit: int | None = 
         SourceError: it is not cached and no source answered.
 
     >>> load("line")
-    Dataset 'line': 5 train; rows of 1; regression; fa350f2014f9
+    Dataset 'line': 5 train; rows of 1; regression; 3d5c3f486881
     """
     return _load(name, validation, train_limit, verify=False)
 

@@ -10,9 +10,9 @@ __all__ = ["line"]
 
 
 def line() -> Dataset:
-    """Return the points x = 1 to 5, shaped (5, 1), with targets y = x."""
+    """Return the points x = 1 to 5, shaped (5, 1), with targets y = x, shaped (5,)."""
     x = torch.arange(1.0, 6.0).unsqueeze(1)
-    train = Split(x, x.clone())
+    train = Split(x, x.flatten())
     card = Card(
         description="Five points of y = x, for x from 1 to 5; no test split.",
         source="computed",
