@@ -47,7 +47,7 @@ def test_classification_is_scored_as_by_scikit_learn(seed: int, n: int, rows: in
 
 def test_a_class_that_never_occurs_scores_zero() -> None:
     found = said(torch.eye(3)[[0, 0, 1]], torch.tensor([0, 0, 1]), NAMES[:3])
-    assert found.per_class.loc["fox"].tolist() == [0, 0, 0, 0]
+    assert found.per_class.T["fox"].tolist() == [0, 0, 0, 0]
     assert found.per_class.index.tolist() == list(NAMES[:3])
     assert found.accuracy == 1.0
     assert found.recall == pytest.approx(2 / 3)

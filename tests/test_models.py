@@ -175,6 +175,19 @@ def test_a_summary_takes_layers_that_answer_with_more_than_a_tensor() -> None:
     assert told.layers["output"].tolist() == ["7×5", "2"]
 
 
+def test_a_summary_takes_a_model_whose_layers_are_never_called() -> None:
+    class Functional(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(4, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return F.linear(x, self.layer.weight)
+
+    told = summary(Functional(), dataset("d", train=(torch.randn(5, 4), torch.randn(5))))
+    assert (told.parameters, told.multiply_adds, told.activations) == (5, 0, 0)
+
+
 def test_a_summary_leaves_the_model_as_it_was() -> None:
     model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Linear(4, 1))
     model[1].eval()

@@ -99,11 +99,10 @@ def test_a_class_called_with_arguments_comes_back_as_it_was(
 
 
 def test_a_built_model_that_was_changed_comes_back_as_it_was() -> None:
-    model = fitted()
-    model.layers[1] = nn.Tanh()  # type: ignore[index, operator]
+    model, wider = fitted(), fitted()
+    model.get_submodule("layers").register_module("1", nn.Tanh())
     assert comes_back(model).record["architecture"] == {"program": "program.pt2"}
-    wider = fitted()
-    wider.layers[2] = nn.Linear(5, 3, bias=False)  # type: ignore[index, operator]
+    wider.get_submodule("layers").register_module("2", nn.Linear(5, 3, bias=False))
     assert comes_back(wider).record["architecture"] == {"program": "program.pt2"}
 
 

@@ -94,7 +94,8 @@ def test_the_loop_is_a_loop_by_hand_bit_for_bit(name: Any) -> None:
 
 
 def test_the_same_seed_gives_the_same_bits() -> None:
-    histories, states = [], []
+    histories: list[Any] = []
+    states: list[dict[str, Tensor]] = []
     for seed in (0, 0, 1):
         model = net(dropout=0.5)
         torch.rand(len(states) + 7)  # wherever the global generator stands

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from workbench.attached import attached
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from workbench.datasets import Dataset
 
 __all__ = ["Summary", "summary"]
+
+_COLUMNS = ["layer", "kind", "output", "parameters", "multiply_adds", "activations"]
 
 _THOUSANDS = dict.fromkeys(("parameters", "multiply_adds", "activations"), "{:,}".format)
 
@@ -80,7 +83,8 @@ def summary(model: nn.Module, data: Dataset) -> Summary:
     ]
     flags = [(module, module.training) for module in model.modules()]
     try:
-        model.eval()
+        for module, _ in flags:  # an exported program refuses `eval()`
+            module.training = False
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             model(x)
     finally:
@@ -90,13 +94,15 @@ def summary(model: nn.Module, data: Dataset) -> Summary:
             module.training = flag
     _add_cost(rows, model, counter, n=len(x))
     return Summary(
-        pd.DataFrame(rows),
+        pd.DataFrame(rows, columns=_COLUMNS),
         parameters=sum(p.numel() for p in model.parameters()),
         trainable=sum(p.numel() for p in model.parameters() if p.requires_grad),
     )
 
 
-def _row(name: str, module: nn.Module, output: Tensor) -> dict[str, Any]:
+def _row(name: str, module: nn.Module, answer: Any) -> dict[str, Any]:
+    tensors = [leaf for leaf in tree_leaves(answer) if isinstance(leaf, Tensor)]
+    output = tensors[0] if tensors else torch.empty(1, 0)  # an LSTM answers with its states too
     return {
         "layer": name or "(model)",
         "kind": type(module).__name__,

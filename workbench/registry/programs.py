@@ -23,6 +23,12 @@ from workbench.evaluation.inference import evaluating
 
 __all__ = ["check_program", "load_program", "save_program"]
 
+_ONE_TENSOR = '[1, {"type": null, "context": null, "children_spec": []}]'
+_ONE_ARGUMENT = (  # forward(x), as torch's pytree writes it
+    '[1, {"type": "builtins.tuple", "context": "null", "children_spec": [{"type": "builtins.tuple",'
+    ' "context": "null", "children_spec": [{"type": null, "context": null, "children_spec": []}]}, '
+    '{"type": "builtins.dict", "context": "[]", "children_spec": []}]}]'
+)
 # What torch.export.save writes, and nothing else; a sample input would be a pickle.
 _ENTRIES = re.compile(
     r"[^/]+/(archive_format|archive_version|byteorder|\.data/\w+|models/model\.json"
@@ -31,7 +37,7 @@ _ENTRIES = re.compile(
 )
 _NO_SAMPLES = re.compile(r"[^/]+/data/sample_inputs/model\.pt")  # allowed when empty
 _OPERATORS = re.compile(
-    r"torch\.ops\.aten\.\w+\.\w+"
+    r"torch\.ops\.aten\.(?!from_file\b)\w+\.\w+"  # that one maps files
     r"|_operator\.(getitem|add|sub|mul|neg|floordiv|truediv|mod|pow|eq|ne|lt|le|gt|ge)"
     r"|torch\.sym_(int|float|max|min|not|sqrt)"
 )
@@ -39,8 +45,14 @@ _WORDS = {"Symbol", "Integer", "Add", "Mul", "Pow", "FloorDiv", "Mod", "Max", "M
 _FLAGS = re.compile(r"(positive|integer|nonnegative)=(True|False)")
 _SYMBOL = re.compile(r"'[A-Za-z]\w*'")
 _PLAIN = re.compile(r"[-+*/(), 0-9]*")
-# Names of tensors, modules and operators, and the descriptions torch splits at , ; and spaces.
-_NAME = re.compile(r"[\w.,;:\[\]<>*'/ -]*")
+_NAMES = re.compile(r"[\w.]*", re.ASCII)
+_TEXTS = {  # what the text under a key may be; under any other key it is a name
+    "as_operator": _OPERATORS,
+    "as_string": re.compile(r"[\w ,.>+-]*", re.ASCII),  # "tanh", "bij,bjk->bik"
+    "in_spec": re.compile(re.escape(_ONE_ARGUMENT)),
+    "out_spec": re.compile(re.escape(_ONE_TENSOR)),
+    "torch_version": re.compile(r"[\w.+]*", re.ASCII),
+}
 
 
 def save_program(model: nn.Module, batch: Tensor) -> bytes:
@@ -66,10 +78,17 @@ def save_program(model: nn.Module, batch: Tensor) -> bytes:
         ) from error
     program.example_inputs = None
     for node in program.graph.nodes:
-        node.meta.pop("stack_trace", None)  # names files of this machine
+        node.meta = {"val": node.meta["val"]} if "val" in node.meta else {}  # the rest names files
     archive = io.BytesIO()
     torch.export.save(program, archive)
-    check_program(archive.getvalue())
+    try:
+        check_program(archive.getvalue())
+    except TamperedError as error:
+        raise RequestError(
+            f"{type(model).__name__} cannot be stored: its class cannot be imported and built "
+            f"without arguments, and as a program it is more than this workbench would load: "
+            f"{error}. Move the class into a module"
+        ) from None
     return archive.getvalue()
 
 
@@ -107,25 +126,30 @@ def _check_entry(entry: zipfile.ZipInfo) -> None:
         raise _refused(entry.filename, f"holds {entry.file_size} bytes of an unknown kind")
 
 
-def _check_json(entry: str, value: Any) -> None:
+def _check_json(entry: str, value: Any, key: str = "") -> None:
     """Walk everything a JSON entry holds; refuse what would be unpickled, called or evaluated."""
-    if isinstance(value, str) and not _NAME.fullmatch(value):
-        raise _refused(entry, f"holds the text {value[:80]!r}, which is no plain name")
     if isinstance(value, list):
         for item in value:
-            _check_json(entry, item)
+            _check_json(entry, item, key)
     elif isinstance(value, dict):
         if value.get("use_pickle"):
             raise _refused(entry, "holds a pickled tensor")
-        target = value.get("target")
-        if isinstance(target, str) and not _OPERATORS.fullmatch(target):
-            raise _refused(entry, f"calls {target!r}")
-        if "expr_str" in value and not _is_plain(str(value["expr_str"])):
-            raise _refused(entry, f"evaluates {value['expr_str']!r}")
-        for key, item in value.items():
-            _check_json(entry, key)
-            if key != "expr_str":
-                _check_json(entry, item)
+        for name, item in value.items():
+            _check_text(entry, name, "")
+            _check_json(entry, item, name)
+    elif isinstance(value, str):
+        _check_text(entry, value, key)
+
+
+def _check_text(entry: str, text: str, key: str) -> None:
+    if key == "target":
+        if not _OPERATORS.fullmatch(text):
+            raise _refused(entry, f"calls {text!r}")
+    elif key == "expr_str":
+        if not _is_plain(text):
+            raise _refused(entry, f"evaluates {text!r}")
+    elif key == "guards_code" or not _TEXTS.get(key, _NAMES).fullmatch(text):
+        raise _refused(entry, f"says {text!r:.80} where a plain name belongs")
 
 
 def _is_plain(expression: str) -> bool:
