@@ -129,8 +129,8 @@ def decode_binary(archive: Path) -> Arrays:
     return {
         "train_images": np.concatenate([images[name] for name in train]),
         "train_labels": np.concatenate([labels[name] for name in train]),
-        "test_images": np.ascontiguousarray(images[test]),
-        "test_labels": np.ascontiguousarray(labels[test]),
+        "test_images": images[test],
+        "test_labels": labels[test],
     }
 
 

@@ -104,7 +104,8 @@ def dataset(
 ) -> Dataset:
     """Return a dataset of your own arrays, tensors or DataFrames.
 
-    Targets of integers, booleans or words make a classification, floats a regression.
+    Targets of integers, booleans or words make a classification, floats a regression. Arrays are
+    not copied: writing into them afterwards would change the data behind its fingerprint.
 
     Args:
         name: what to call it.
