@@ -234,3 +234,11 @@ def test_a_regression_has_no_figures_of_classes(name: str) -> None:
 def test_a_classification_has_no_residuals(name: str) -> None:
     with pytest.raises(RequestError, match=f"a classification has no {name}: ask for accuracy"):
         getattr(said(torch.eye(2), torch.tensor([0, 1]), NAMES[:2]), name)
+
+
+def test_classes_other_than_the_models_are_refused() -> None:
+    X = torch.randn(6, 2)
+    model = build("linear", dataset("ab", train=(X, ["a", "b", "c"] * 2)))
+    other = dataset("xy", train=(X, ["x", "y", "z"] * 2))
+    with pytest.raises(RequestError, match=r"made for the classes \('a', 'b', 'c'\)"):
+        evaluate(model, other.train)

@@ -356,3 +356,12 @@ def test_a_kill_leaves_whole_versions_only() -> None:
     assert len(listed) >= 5
     assert all(made.load() for made in listed)
     assert publish(build("linear", DATA), "net").version == listed[-1].version + 1
+
+
+def test_a_damaged_record_hides_no_other_version() -> None:
+    publish(fitted(), "whole")
+    record = publish(fitted(), "broken").folder / "version.json"
+    record.chmod(0o644)
+    record.write_text("{")
+    with pytest.warns(UserWarning, match=r"broken/1/version\.json cannot be read"):
+        assert [made.ref for made in list_models()] == ["whole@1"]

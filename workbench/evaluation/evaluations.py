@@ -33,12 +33,17 @@ def evaluate(model: nn.Module, split: Split, *, batch_size: int = 512) -> Evalua
         batch_size: how many rows go through the model at once.
 
     Raises:
-        RequestError: `split` is not a split, is empty, or its rows are not what the model takes.
+        RequestError: `split` is not a split, or its rows or classes are not the model's.
     """
     if not isinstance(split, Split):
         hint = "pass data.test" if isinstance(split, Dataset) else "pass one of a dataset's splits"
         raise RequestError(f"evaluate takes a Split, got {type(split).__name__}: {hint}")
     preprocessing = preprocessing_of(model, split.inputs)
+    if preprocessing.classes and preprocessing.classes != split.classes:
+        raise RequestError(
+            f"the model was made for the classes {preprocessing.classes[:3]}..., the split has "
+            f"{split.classes[:3]}...: evaluate it on data of its own classes"
+        )
     raw = preprocessing.batch(split.inputs)
     outputs = infer(model, raw, preprocessing, batch_size=batch_size, label="evaluating")
     check_outputs(outputs, split.targets, split.classes)

@@ -7,10 +7,12 @@ signature, settings, metrics, lineage, checksums), `weights.safetensors`, `examp
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import math
 import re
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -161,7 +163,7 @@ def publish(
     }
     if "program" in architecture:
         two = raw if len(raw) > 1 else torch.cat([raw, raw])
-        files["program.pt2"] = save_program(model.cpu(), preprocessing(two))
+        files["program.pt2"] = save_program(copy.deepcopy(model).cpu(), preprocessing(two))
     memory = attached(model)
     training = memory.training
     record = {
@@ -204,8 +206,15 @@ def version(ref: str) -> ModelVersion:
 
 
 def list_models() -> list[ModelVersion]:
-    """Return every published version, by name and number."""
-    return [_read(name, number) for name in _names() for number in _numbers(name)]
+    """Return every published version, by name and number; of one that cannot be read, warn."""
+    found = []
+    for name in _names():
+        for number in _numbers(name):
+            try:
+                found.append(_read(name, number))
+            except TamperedError as error:  # one damaged record must not hide all the others
+                warnings.warn(str(error), stacklevel=2)
+    return found
 
 
 def signature_of(model: nn.Module, example: Any) -> Signature:
