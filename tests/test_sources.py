@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import io
 import json
 import os
 import re
 import signal
 import subprocess
 import sys
-import tarfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,22 +18,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from archives import ARCHIVE, DEAD, EXPECTED, TINY, binary, kept, left_in, md5, png, source_of
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from workbench.datasets import sources
-from workbench.datasets.cifar10 import decode_binary, decode_png, store
-from workbench.datasets.sources import Arrays, Expected, check_arrays, sha256
-from workbench.datasets.store import Stored
 from workbench.errors import SourceError
 
 if sys.platform != "linux":
     pytest.skip("scripts, signals and limits as Linux has them", allow_module_level=True)
 
-ARCHIVE = "cifar-10-binary.tar.gz"
-DEAD = "http://127.0.0.1:9/archive"  # the discard port: nothing listens there
-ROWS = 4  # a batch
 PROGRAM = """
 import json, resource, sys
 from workbench.datasets.cifar10 import store
@@ -47,76 +38,6 @@ if limit:
 told = {name: Expected(tuple(shape), sha) for name, (shape, sha) in expected.items()}
 store(url=url, md5=md5, expected=told).load()
 """
-
-
-def tiny() -> Arrays:
-    """Return arrays as CIFAR-10's, of four rows a batch."""
-    random = np.random.default_rng(0)
-    n = 5 * ROWS
-    return {
-        "train_images": random.integers(0, 256, (n, 32, 32, 3), dtype=np.uint8),
-        "train_labels": random.integers(0, 10, n, dtype=np.uint8),
-        "test_images": random.integers(0, 256, (ROWS, 32, 32, 3), dtype=np.uint8),
-        "test_labels": random.integers(0, 10, ROWS, dtype=np.uint8),
-    }
-
-
-TINY = tiny()
-EXPECTED = {name: Expected(array.shape, sha256(array)) for name, array in TINY.items()}
-
-
-def batches() -> Iterator[tuple[str, Any, Any]]:
-    """Yield name, images and labels of each batch."""
-    for i in range(5):
-        rows = slice(i * ROWS, (i + 1) * ROWS)
-        yield f"data_batch_{i + 1}", TINY["train_images"][rows], TINY["train_labels"][rows]
-    yield "test_batch", TINY["test_images"], TINY["test_labels"]
-
-
-def pack(path: Path, members: dict[str, bytes]) -> Path:
-    with tarfile.open(path, "w:gz") as archive:
-        for name, content in members.items():
-            info = tarfile.TarInfo(f"folder/{name}")
-            info.size = len(content)
-            archive.addfile(info, io.BytesIO(content))
-    return path
-
-
-def binary(path: Path, **changed: bytes) -> Path:
-    """Write the authors' format: a label and the planes R, G, B a row."""
-    members = {
-        f"{name}.bin": np.concatenate(
-            [labels[:, None], images.transpose(0, 3, 1, 2).reshape(-1, 3072)], 1
-        ).tobytes()
-        for name, images, labels in batches()
-    }
-    return pack(path, members | {f"{name}.bin": content for name, content in changed.items()})
-
-
-def png(path: Path, *, width: int = 1024) -> Path:
-    """Write the npm package's format: pictures with one image a row, and lists of labels."""
-    members = {}
-    for name, images, _ in batches():
-        picture = io.BytesIO()
-        Image.fromarray(images.reshape(-1, width, 3)).save(picture, "PNG")
-        members[f"{name}.png"] = picture.getvalue()
-    for part in ("train", "test"):
-        members[f"{part}_lables.json"] = json.dumps(TINY[f"{part}_labels"].tolist()).encode()
-    return pack(path, members)
-
-
-def md5(path: Path) -> str:
-    return hashlib.md5(path.read_bytes()).hexdigest()
-
-
-def kept(path: Path, url: str = DEAD) -> Stored:
-    """Return the store of the tiny arrays, whose binary archive lies at `path`."""
-    return store(url=url, md5=md5(path), expected=EXPECTED)
-
-
-def source_of(file: Path) -> str:
-    with safe_open(file, "np") as opened:
-        return str(opened.metadata()["source"])
 
 
 @pytest.fixture
@@ -182,11 +103,6 @@ def send(handler: BaseHTTPRequestHandler, content: bytes, *, length: int | None 
     handler.wfile.flush()
 
 
-def left_in(folder: Path) -> list[str]:
-    """Return what lies in the folder beside the lock."""
-    return sorted(path.name for path in folder.iterdir() if path.suffix != ".lock")
-
-
 def program(path: Path, url: str = DEAD, limit: int = 0) -> subprocess.Popen[str]:
     """Start a process that loads the tiny arrays."""
     told = {name: (want.shape, want.sha256) for name, want in EXPECTED.items()}
@@ -211,45 +127,6 @@ def is_alive(pid: int) -> bool:
     except FileNotFoundError:
         return False
     return state != "Z"
-
-
-# Decoding
-
-
-@pytest.mark.parametrize(("write", "decode"), [(binary, decode_binary), (png, decode_png)])
-def test_both_archives_decode_to_the_same(
-    write: Callable[[Path], Path], decode: Callable[[Path], Arrays], tmp_path: Path
-) -> None:
-    found = decode(write(tmp_path / "archive.tgz"))
-    assert sorted(found) == sorted(TINY)
-    assert all(np.array_equal(found[name], TINY[name]) for name in TINY)
-    check_arrays(found, EXPECTED)
-
-
-def test_an_archive_that_is_not_one_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "a.tar.gz"
-    with pytest.raises(SourceError, match=r"data_batch_2.bin has 5 bytes, expected rows of 3073"):
-        decode_binary(binary(path, data_batch_2=b"12345"))
-    with pytest.raises(SourceError, match=r"a.tar.gz has no data_batch_1.bin, .*test_batch.bin"):
-        decode_binary(pack(path, {"other": b""}))
-    with pytest.raises(SourceError, match=r"data_batch_1.png is 512 pixels wide, expected 1024"):
-        decode_png(png(path, width=512))
-
-
-@pytest.mark.parametrize(
-    ("changed", "message"),
-    [({"test_labels": None}, "test_labels is missing, found train_images, "),
-     ({"test_labels": TINY["test_labels"][:2]},
-      r"test_labels is uint8 \(2,\), expected uint8 \(4,\)"),
-     ({"test_labels": TINY["test_labels"].astype(np.int64)},
-      r"test_labels is int64 \(4,\), expected uint8 \(4,\)"),
-     ({"test_labels": TINY["test_labels"] + 1},
-      "test_labels has the SHA-256 [0-9a-f]{64}, expected [0-9a-f]{64}")],
-)  # fmt: skip
-def test_other_arrays_are_refused(changed: dict[str, Any], message: str) -> None:
-    arrays = {name: array for name, array in (TINY | changed).items() if array is not None}
-    with pytest.raises(SourceError, match=message):
-        check_arrays(arrays, EXPECTED)
 
 
 # Sources
