@@ -76,8 +76,9 @@ class ConvNet(nn.Module):
         Whitened, all directions of a patch vary equally, so gradient descent need not learn the
         colours and smoothness of photographs first.
         """
-        patches = F.unfold(images[:_WHITENING_IMAGES], 2, stride=2)  # (rows, 4 × channels, places)
-        rows = patches.transpose(1, 2).flatten(0, 1).double()
+        few = images[:_WHITENING_IMAGES, :, : images.shape[2] // 2 * 2, : images.shape[3] // 2 * 2]
+        tiles = few.unflatten(3, (-1, 2)).unflatten(2, (-1, 2))  # (rows, C, H/2, 2, W/2, 2)
+        rows = tiles.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(0, 2).double()  # (tiles, C × 4)
         values, vectors = torch.linalg.eigh(rows.T @ rows / len(rows))
         vectors = vectors * vectors.sum(0).sign().where(vectors.sum(0) != 0, 1)  # one of two signs
         scaled = vectors / (values + _WHITENING_EPS).sqrt()
