@@ -237,8 +237,8 @@ async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     asked = f"{request.method} {request.url.path}"[:200]
     if error.status_code == 405:
-        allowed = (error.headers or {}).get("Allow", "another method")
-        return _error(405, f"{asked} is not offered: expected {allowed}", error.headers)
+        allowed = ", ".join(sorted((error.headers or {})["Allow"].split(", ")))
+        return _error(405, f"{asked} is not offered: expected {allowed}", {"Allow": allowed})
     if error.detail == "Not Found":
         return _error(404, f"there is no {asked}: GET /v2 says what this service is")
     return _error(error.status_code, error.detail, error.headers)

@@ -109,7 +109,10 @@ class ServiceClient:
             ) from None
         if status != 200:
             raise ServiceError(f"service {name!r} answered {status}: {_reason(body)}")
-        return read_answer(body, headers.get(HEADER))
+        try:
+            return read_answer(body, headers.get(HEADER))
+        except RequestError as error:
+            raise ServiceError(f"service {name!r} answered what cannot be read: {error}") from None
 
     def _ask(
         self, method: str, path: str, body: bytes = b"", headers: dict[str, str] | None = None

@@ -267,11 +267,11 @@ def _check_free(name: str) -> None:
 
 def _listen(host: str, port: int) -> socket.socket:
     """Return a listening socket; binding in the caller makes its errors the cell's own."""
+    if not 0 <= port <= 65535:
+        raise RequestError(f"port {port} is none: expected 0 to 65535, 0 for a free one")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family, backlog=128)
-    except OverflowError:
-        raise RequestError(f"port {port} is none: expected 0 to 65535, 0 for a free one") from None
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise ServiceError(
