@@ -12,6 +12,7 @@ def main() -> None:
     run = wb.run(Path(__file__).with_name("05_cifar10_cnn.ipynb"))
     version = wb.version(run.published[-1])
     test = wb.load("cifar10").test
+    assert test is not None  # CIFAR-10 has one
     with wb.serve(version) as service:
         served = service.predict(test.inputs[:10])
     local = wb.predict(version.load(), test.inputs[:10])

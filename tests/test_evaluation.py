@@ -192,6 +192,7 @@ def test_answers_may_be_trained_on() -> None:
 @pytest.mark.parametrize(
     ("split", "message"),
     [
+        (load("line").test, "takes a Split, got NoneType: this dataset has no such split"),
         (load("line"), "evaluate takes a Split, got Dataset: pass data.test"),
         (torch.ones(2, 3), "takes a Split, got Tensor: pass one of a dataset's splits"),
         (Split(torch.ones(0, 2), torch.ones(0)), "there are no rows to predict: pass at least one"),

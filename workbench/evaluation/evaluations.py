@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["Evaluation", "evaluate"]
 
 
-def evaluate(model: nn.Module, split: Split, *, batch_size: int = 512) -> Evaluation:
+def evaluate(model: nn.Module, split: Split | None, *, batch_size: int = 512) -> Evaluation:
     """Return how well the model answers a split, from one pass over it.
 
     Args:
@@ -37,6 +37,7 @@ def evaluate(model: nn.Module, split: Split, *, batch_size: int = 512) -> Evalua
     """
     if not isinstance(split, Split):
         hint = "pass data.test" if isinstance(split, Dataset) else "pass one of a dataset's splits"
+        hint = "this dataset has no such split" if split is None else hint
         raise RequestError(f"evaluate takes a Split, got {type(split).__name__}: {hint}")
     preprocessing = preprocessing_of(model, split.inputs)
     if preprocessing.classes and preprocessing.classes != split.classes:
