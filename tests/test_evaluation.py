@@ -243,3 +243,21 @@ def test_classes_other_than_the_models_are_refused() -> None:
     other = dataset("xy", train=(X, ["x", "y", "z"] * 2))
     with pytest.raises(RequestError, match=r"made for the classes \('a', 'b', 'c'\)"):
         evaluate(model, other.train)
+
+
+def test_a_prediction_shows_what_was_said() -> None:
+    data = load("digits")
+    said = repr(predict(build("linear", data), data.train.inputs[:7]))
+    assert said == "Prediction of 7 rows: 0 10%; 0 10%; 0 10%; 0 10%; 0 10%; ..."
+    line = load("line")
+    assert repr(predict(build("linear", line), [[1.0]])) == "Prediction of 1 rows: 0"
+
+
+def test_what_is_no_model_is_refused() -> None:
+    with pytest.raises(RequestError, match=r"expected a model \(an nn\.Module\), got str"):
+        predict("net", [[1.0]])  # type: ignore[arg-type]
+
+
+def test_outputs_without_an_axis_get_the_right_advice() -> None:
+    with pytest.raises(RequestError, match=r"keep the axis of outputs, for instance by unsqueeze"):
+        said(torch.ones(2), torch.zeros(2))

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from workbench.datasets import load
 from workbench.errors import RequestError
 from workbench.preprocessing import Preprocessing, as_tensor
 
@@ -128,7 +129,7 @@ def test_rows_of_another_kind_are_refused(rows: Any, message: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "found"), [(0.5, "from 0.5 to 0.5"), (256.0, "256"), (-1.0, "-1"), (np.nan, "nan")]
+    ("values", "found"), [(0.5, "from 0.5 to 0.5"), (256.0, "256"), (-1.0, "-1")]
 )
 def test_what_is_no_pixel_is_refused(values: float, found: str) -> None:
     made = Preprocessing.fitted(IMAGES)
@@ -142,3 +143,31 @@ def test_read_only_and_wide_arrays_become_plain_tensors() -> None:
     assert as_tensor(array).dtype == as_tensor(torch.ones(2).half()).dtype == torch.float32
     assert as_tensor([True, False]).dtype == torch.bool
     assert not as_tensor(torch.ones(2, requires_grad=True)).requires_grad
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_what_is_not_finite_is_refused(value: float) -> None:
+    rows = torch.zeros(4, 3)
+    rows[2, 1] = value
+    message = "inputs hold NaN or infinite values in 1 of 4 rows, the first is row 2: drop"
+    with pytest.raises(RequestError, match=message):
+        Preprocessing("tensor", (3,), "float32").batch(rows)
+
+
+def test_a_frame_is_read_by_the_names_of_its_columns() -> None:
+    frame = pd.DataFrame({"a": [1.0, 2.0], "b": [3, 4], "c": [True, False]})
+    made = Preprocessing.fitted(as_tensor(frame), features=("a", "b", "c"))
+    assert made.batch(frame[["c", "a", "b"]]).tolist() == [[1, 3, 1], [2, 4, 0]]
+    with pytest.raises(RequestError, match="inputs lack the columns b: expected a, b, c"):
+        made.batch(frame[["a", "c"]])
+
+
+def test_columns_that_are_no_numbers_are_named() -> None:
+    frame = pd.DataFrame({"age": [1.0], "town": ["Ulm"]})
+    with pytest.raises(RequestError, match=r"the columns town are not numbers: encode them first"):
+        as_tensor(frame)
+
+
+def test_a_split_is_no_rows() -> None:
+    with pytest.raises(RequestError, match=r"got a Split, expected rows: pass its \.inputs"):
+        as_tensor(load("digits").test)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,8 @@ def test_words_become_classes_in_order() -> None:
 
 @pytest.mark.parametrize(
     ("targets", "classes"),
-    [([0, 2, 1], ("0", "1", "2")), ([True, False, True], ("0", "1")),
+    [([0, 2, 1], ("0", "1", "2")), ([True, False, True], ("False", "True")),
+     ([1, 3, 1], ("1", "3")), ([1, -1, 1], ("-1", "1")), ([[0], [1], [0]], ("0", "1")),
      (torch.tensor([0, 1, 1]), ("0", "1")), (pd.Series(["b", "a", "b"]), ("a", "b")),
      (np.array([0, 1, 0], dtype=np.uint8), ("0", "1"))],
 )  # fmt: skip
@@ -117,7 +119,19 @@ def test_a_dataset_is_noted_in_the_run(tmp_path: Path, monkeypatch: pytest.Monke
             {"train": (X, [0, 1, 0]), "test": (X[:1], ["cat"])},
             "targets are of int and str: pass all words, all integers or all floats",
         ),
-        ({"train": (X, [0, -1, 0])}, r"class indices run from -1 to 0, .*floats for a regression"),
+        ({"train": (X, [0, -1, 0]), "classes": ["a"]}, r"class indices run from -1 to 0, expected"),
+        (
+            {"train": (np.zeros((99, 2)), np.arange(99))},
+            "targets have 99 different values, too many for classes: pass floats for a regression",
+        ),
+        ({"train": X}, r"train is a list, expected train=\(inputs, targets\)"),
+        ({"train": (X, [0, 1, 0]), "validation": 0.2}, "validation is a float, .* or a number of"),
+        (
+            {"train": (X, [[0, 1], [1, 0], [0, 0]])},
+            r"targets of train have the shape \(3, 2\), exp",
+        ),
+        ({"train": ([[0.0], [math.nan]], [0, 1])}, "inputs of train hold NaN .* 1 of 2 rows"),
+        ({"train": ([[0.0], [1.0]], [0.5, math.inf])}, "targets of train hold NaN or infinite"),
         ({"train": (X, [0, 2, 0]), "classes": ["a", "b"]}, "run from 0 to 2, expected 0 to 1"),
         ({"train": (X, ["a", "b", "c"]), "classes": ["a", "b"]}, r"have no class: \['c'\]; known"),
         ({"train": (X, [0.5] * 3), "classes": ["a"]}, "classes were named, but targets are floats"),
@@ -132,3 +146,23 @@ def test_a_dataset_is_noted_in_the_run(tmp_path: Path, monkeypatch: pytest.Monke
 def test_data_that_cannot_be_is_refused(parts: dict[str, Any], message: str) -> None:
     with pytest.raises(RequestError, match=message):
         dataset("d", **parts)
+
+
+@pytest.mark.parametrize("held", [2, np.int64(2)])
+def test_any_whole_number_of_rows_is_held_out(held: Any) -> None:
+    data = dataset("d", train=(np.zeros((6, 2)), [0, 1, 2] * 2), validation=held)
+    assert data.validation is not None
+    assert (len(data.train), len(data.validation)) == (4, 2)
+
+
+def test_targets_in_a_column_are_cut_in_equal_shares() -> None:
+    targets = np.array([0] * 20 + [1] * 20)[:, None]
+    data = dataset("d", train=(np.zeros((40, 2)), targets), validation=10)
+    assert data.validation is not None
+    assert data.validation.targets.bincount().tolist() == [5, 5]
+
+
+def test_datasets_can_be_compared() -> None:
+    data = dataset("d", train=(X, [0, 1, 0]))
+    assert data == data  # noqa: PLR0124  # by identity: tensors have no one truth
+    assert data != dataset("d", train=(X, [0, 1, 0]))

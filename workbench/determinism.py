@@ -4,11 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import random
+from numbers import Integral
+from typing import Any
 
 import numpy as np
 import torch
 
-__all__ = ["generator", "seed_everything"]
+from workbench.errors import RequestError
+
+__all__ = ["check_seed", "generator", "seed_everything"]
+
+
+def check_seed(seed: Any) -> None:
+    """Raise where a number cannot seed every generator.
+
+    Raises:
+        RequestError: it is no whole number from 0 to 2**32 - 1.
+    """
+    if isinstance(seed, bool) or not isinstance(seed, Integral) or not 0 <= int(seed) < 2**32:
+        raise RequestError(f"seed must be a whole number from 0 to 2**32 - 1, got {seed!r:.60}")
 
 
 def seed_everything(seed: int) -> None:

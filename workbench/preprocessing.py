@@ -16,7 +16,7 @@ from torch import Tensor
 from workbench.errors import RequestError
 from workbench.types import JSON
 
-__all__ = ["Kind", "Preprocessing", "as_tensor"]
+__all__ = ["Kind", "Preprocessing", "as_tensor", "check_finite"]
 
 Kind = Literal["image", "table", "tensor"]
 
@@ -33,6 +33,7 @@ class Preprocessing:
         mean: in raw units; one number a channel of an image, or a feature of a table.
         std: likewise; 1 where a channel or feature is constant.
         classes: names in the order of the targets; empty for regression.
+        features: names of a table's columns, where they have any: a DataFrame is read by them.
     """
 
     kind: Kind
@@ -41,15 +42,19 @@ class Preprocessing:
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     classes: tuple[str, ...] = ()
+    features: tuple[str, ...] = ()
 
     @classmethod
-    def fitted(cls, inputs: Tensor, classes: tuple[str, ...] = ()) -> Preprocessing:
+    def fitted(
+        cls, inputs: Tensor, classes: tuple[str, ...] = (), features: tuple[str, ...] = ()
+    ) -> Preprocessing:
         """Return the preprocessing that fits raw training inputs.
 
         Args:
             inputs: raw rows, shaped (rows, ...): uint8 of three or four axes is images, two axes
                 of floats a table, anything else is left as it is.
             classes: names in the order of the targets.
+            features: names of a table's columns.
         """
         plain = cls("tensor", tuple(inputs.shape[1:]), str(inputs.dtype)[6:], classes=classes)
         if inputs.dtype == torch.uint8 and inputs.ndim in (3, 4):
@@ -58,7 +63,7 @@ class Preprocessing:
             return replace(plain, kind="image", mean=mean, std=std)
         if inputs.is_floating_point() and inputs.ndim == 2:
             mean, std = _statistics(inputs.double())
-            return replace(plain, kind="table", mean=mean, std=std)
+            return replace(plain, kind="table", mean=mean, std=std, features=features)
         return plain
 
     def batch(self, rows: Any) -> Tensor:
@@ -68,9 +73,10 @@ class Preprocessing:
             rows: an array, tensor, DataFrame or nested list; one row may come without its axis.
 
         Raises:
-            RequestError: the shape differs, or a value does not fit the dtype.
+            RequestError: the shape differs, a value is not finite or does not fit the dtype, or a
+                DataFrame lacks a column.
         """
-        raw = as_tensor(rows)
+        raw = as_tensor(self._by_name(rows))
         if tuple(raw.shape) == self.shape:
             raw = raw.unsqueeze(0)
         if tuple(raw.shape[1:]) != self.shape:
@@ -78,6 +84,7 @@ class Preprocessing:
                 f"inputs have the shape {tuple(raw.shape)}, expected rows of {self.shape}: "
                 f"pass (rows, {', '.join(map(str, self.shape)) or '...'})"
             )
+        check_finite("inputs", raw)
         return self._cast(raw)
 
     def __call__(self, raw: Tensor) -> Tensor:
@@ -102,8 +109,20 @@ class Preprocessing:
     @classmethod
     def from_json(cls, data: JSON) -> Preprocessing:
         """Return the preprocessing that `to_json` wrote."""
-        lists = ("shape", "mean", "std", "classes")
+        lists = ("shape", "mean", "std", "classes", "features")
         return cls(**{**data, **{name: tuple(data[name]) for name in lists}})
+
+    def _by_name(self, rows: Any) -> Any:
+        """Return a DataFrame's columns in the order of the features; anything else as it is."""
+        if not self.features or not hasattr(rows, "columns"):
+            return rows
+        missing = [name for name in self.features if name not in rows.columns]
+        if missing:
+            raise RequestError(
+                f"inputs lack the columns {', '.join(missing[:5])}: expected "
+                f"{', '.join(self.features)}"
+            )
+        return rows[list(self.features)]
 
     def _cast(self, raw: Tensor) -> Tensor:
         dtype: torch.dtype = getattr(torch, self.dtype)
@@ -128,14 +147,48 @@ def as_tensor(values: Any) -> Tensor:
     """
     if isinstance(values, Tensor):
         tensor = values.detach()
+    elif hasattr(values, "inputs"):
+        raise RequestError(f"got a {type(values).__name__}, expected rows: pass its .inputs")
     else:
         try:
-            array = np.asarray(values)
+            array = _numbers(values)
             tensor = torch.from_numpy(np.array(array) if not array.flags.writeable else array)
         except (TypeError, ValueError) as error:
             raise RequestError(f"inputs are not an array of numbers: {error}") from None
     narrow = tensor.float() if tensor.dtype in (torch.float64, torch.float16) else tensor
     return narrow.contiguous()
+
+
+def check_finite(what: str, values: Tensor) -> None:
+    """Raise where a value is NaN or infinite.
+
+    Args:
+        what: names the values in the message.
+        values: shaped (rows, ...).
+
+    Raises:
+        RequestError: one is; the message says how many, and the first row.
+    """
+    if not values.is_floating_point() or values.isfinite().all():
+        return
+    bad = (~values.isfinite()).flatten(1).any(1) if values.ndim > 1 else ~values.isfinite()
+    raise RequestError(
+        f"{what} hold NaN or infinite values in {int(bad.sum())} of {len(bad)} rows, the first is "
+        f"row {int(bad.nonzero()[0])}: drop those rows or fill them in"
+    )
+
+
+def _numbers(values: Any) -> Any:
+    """Return the values as an array; a DataFrame of numbers and booleans as float32."""
+    if not hasattr(values, "dtypes") or not hasattr(values, "columns"):
+        return np.asarray(values)
+    strange = [str(name) for name, dtype in values.dtypes.items() if dtype.kind not in "biuf"]
+    if strange:
+        raise RequestError(
+            f"the columns {', '.join(strange[:5])} are not numbers: encode them first, for "
+            "instance with pandas.get_dummies"
+        )
+    return values.to_numpy(dtype=np.float32)
 
 
 def _statistics(columns: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:

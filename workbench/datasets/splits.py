@@ -6,19 +6,22 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from numbers import Integral
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from workbench import journal
 from workbench.determinism import generator
 from workbench.errors import RequestError
-from workbench.preprocessing import as_tensor
+from workbench.preprocessing import as_tensor, check_finite
 from workbench.types import JSON, Task
 
 __all__ = ["Card", "Dataset", "Split", "content_hash", "cut", "dataset", "sample"]
 
+_MANY_CLASSES = 50  # as many are believed whatever the number of rows
 _CUT_SEED = 0  # a validation cut is part of the data, so no user's seed moves it
 
 
@@ -31,7 +34,7 @@ class Card:
     licence: str = "not stated"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Split:
     """One part of a dataset.
 
@@ -53,7 +56,7 @@ class Split:
         return Split(self.inputs[indices], self.targets[indices], self.classes)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Dataset:
     """Named data with its parts, class names, fingerprint and card.
 
@@ -112,7 +115,7 @@ def dataset(
         train: inputs shaped (rows, ...) and targets shaped (rows,) or (rows, outputs).
         test: likewise, or None.
         validation: likewise, or how many training rows to cut off for it, or None for none.
-        classes: names in the order of the integers; by default the words, or the integers.
+        classes: names of the integers 0, 1, ...; by default the words or integers that occur.
         card: what a person should know of it.
 
     Raises:
@@ -122,11 +125,22 @@ def dataset(
     >>> dataset("xor", train=([[0., 0.], [0., 1.], [1., 0.], [1., 1.]], [0, 1, 1, 0]))
     Dataset 'xor': 4 train; rows of 2; 2 classes; 8f9e5da25d8b
     """
-    pairs = {"train": train, "test": test}
-    if isinstance(validation, tuple):
+    pairs: dict[str, Any] = {"train": train, "test": test}
+    n_held = int(validation) if isinstance(validation, Integral) else 0
+    if not isinstance(validation, Integral):
         pairs["validation"] = validation
-    names = _class_names([pair[1] for pair in pairs.values() if pair], classes)
-    parts = {key: _split(key, pair, names) for key, pair in pairs.items() if pair}
+    for key, pair in pairs.items():
+        if pair is not None and not (isinstance(pair, (tuple, list)) and len(pair) == 2):
+            number = ", or a number of rows" if key == "validation" else ""
+            raise RequestError(
+                f"{key} is a {type(pair).__name__}, expected {key}=(inputs, targets){number}"
+            )
+    names = _class_names([pair[1] for pair in pairs.values() if pair is not None], classes)
+    parts = {
+        key: _split(key, pair, names, indexed=classes is not None)
+        for key, pair in pairs.items()
+        if pair is not None
+    }
     for key, part in parts.items():
         if part.inputs.shape[1:] != parts["train"].inputs.shape[1:]:
             raise RequestError(
@@ -134,15 +148,14 @@ def dataset(
                 f"those of train {tuple(parts['train'].inputs.shape[1:])}: they must be equal"
             )
     kept, held = parts["train"], parts.get("validation")
-    cut_off = validation if isinstance(validation, int) else 0
-    if cut_off:
-        kept, held = cut(kept, cut_off)
+    if n_held:
+        kept, held = cut(kept, n_held)
     made = Dataset(
         name=name,
         train=kept,
         validation=held,
         test=parts.get("test"),
-        fingerprint=_fingerprint(parts, {"validation": cut_off or None}),
+        fingerprint=_fingerprint(parts, {"validation": n_held or None}),
         card=card or Card(description=f"{name}, given as arrays"),
         features=tuple(map(str, getattr(train[0], "columns", ()))),
     )
@@ -228,8 +241,6 @@ def _fingerprint(parts: dict[str, Split], how: JSON) -> str:
 
 def _class_names(targets: list[Any], given: Sequence[str] | None) -> tuple[str, ...]:
     """Return the names of the classes, or none where the targets are floats."""
-    import numpy as np
-
     arrays = [np.asarray(t) for t in targets]
     if any(a.dtype.kind == "f" for a in arrays):
         if given:
@@ -242,33 +253,50 @@ def _class_names(targets: list[Any], given: Sequence[str] | None) -> tuple[str, 
             f"targets are of {' and '.join(kinds)}: pass all words, all integers or all floats"
         )
     found = sorted(values)
-    if not found or kinds == ["str"]:
-        return tuple(given) if given else tuple(found)
-    lowest, highest = int(found[0]), int(found[-1])
-    if lowest < 0 or (given and highest >= len(given)):
+    if len(found) > max(_MANY_CLASSES, sum(a.size for a in arrays) / 2):
         raise RequestError(
-            f"class indices run from {lowest} to {highest}, expected 0 to "
-            f"{len(given) - 1 if given else 'the number of classes less one'}; "
+            f"targets have {len(found)} different values, too many for classes: "
             "pass floats for a regression"
         )
-    return tuple(given) if given else tuple(map(str, range(highest + 1)))
+    if not given or kinds == ["str"]:
+        return tuple(given or map(str, found))
+    if found and not 0 <= found[0] <= found[-1] < len(given):
+        raise RequestError(
+            f"class indices run from {found[0]} to {found[-1]}, expected 0 to {len(given) - 1} "
+            f"for the {len(given)} classes that were named"
+        )
+    return tuple(given)
 
 
-def _split(key: str, pair: tuple[Any, Any], classes: tuple[str, ...]) -> Split:
-    import numpy as np
-
-    inputs = as_tensor(pair[0])
-    raw = pair[1] if isinstance(pair[1], Tensor) else np.asarray(pair[1])
-    if not isinstance(raw, Tensor) and raw.dtype.kind in "UO":
-        index = {name: i for i, name in enumerate(classes)}
-        unknown = sorted(set(raw.tolist()) - set(index))
-        if unknown:
-            raise RequestError(f"targets of {key} have no class: {unknown[:3]}; known: {classes}")
-        raw = np.array([index[word] for word in raw.tolist()])
-    targets = as_tensor(raw).long() if classes else as_tensor(raw)
+def _split(key: str, pair: tuple[Any, Any], classes: tuple[str, ...], *, indexed: bool) -> Split:
+    """Return a checked part; `indexed` says that its targets are indices of the classes already."""
+    inputs, targets = as_tensor(pair[0]), _targets(key, pair[1], classes, indexed=indexed)
     if len(inputs) != len(targets) or len(inputs) == 0:
         raise RequestError(
             f"{key} has {len(inputs)} inputs and {len(targets)} targets: "
             "they must be as many, and at least one"
         )
+    check_finite(f"inputs of {key}", inputs)
+    check_finite(f"targets of {key}", targets)
     return Split(inputs, targets, classes)
+
+
+def _targets(key: str, given: Any, classes: tuple[str, ...], *, indexed: bool) -> Tensor:
+    if not classes:
+        return as_tensor(given)
+    names = np.asarray(given)
+    if names.ndim == 2 and names.shape[1] == 1:
+        names = names[:, 0]
+    if names.ndim != 1:
+        raise RequestError(
+            f"targets of {key} have the shape {names.shape}, expected (rows,) for classes: "
+            "pass one class a row"
+        )
+    if indexed and names.dtype.kind not in "UO":
+        return as_tensor(names).long()
+    index = {name: i for i, name in enumerate(classes)}
+    words = [str(name) for name in names.tolist()]
+    unknown = sorted(set(words) - set(index))
+    if unknown:
+        raise RequestError(f"targets of {key} have no class: {unknown[:3]}; known: {classes}")
+    return torch.tensor([index[word] for word in words], dtype=torch.int64)

@@ -51,7 +51,7 @@ def evaluate(model: nn.Module, split: Split | None, *, batch_size: int = 512) ->
     return Evaluation(split=split, outputs=outputs)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Evaluation:
     """How well a model answers a split; every figure is computed when it is asked for.
 

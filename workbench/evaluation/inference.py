@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from workbench.attached import attached
 from workbench.errors import RequestError
 from workbench.evaluation.losses import is_binary
+from workbench.modes import evaluating
 from workbench.preprocessing import Preprocessing, as_tensor
 from workbench.progress import progress
 
@@ -27,7 +28,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False, eq=False)
 class Prediction:
     """What a model says of some rows.
 
@@ -41,8 +42,26 @@ class Prediction:
     probabilities: Tensor | None = field(repr=False)
     labels: list[str] | None
 
+    @classmethod
+    def of(cls, output: Tensor, preprocessing: Preprocessing) -> Prediction:
+        """Return what outputs shaped (rows, outputs) say by a model's preprocessing."""
+        chances = probabilities(output, preprocessing.classes)
+        labels = None if chances is None else preprocessing.labels(decide(chances))
+        return cls(output, chances, labels)
+
     def __len__(self) -> int:
         return len(self.output)
+
+    def __repr__(self) -> str:
+        if self.labels is None or self.probabilities is None:
+            said = [", ".join(f"{value:.4g}" for value in row) for row in self.output[:5].tolist()]
+        else:
+            sure = self.probabilities
+            sure = torch.maximum(sure, 1 - sure) if sure.shape[1] == 1 else sure
+            tops = sure[:5].max(1).values.tolist()
+            said = [f"{name} {top:.0%}" for name, top in zip(self.labels, tops, strict=False)]
+        more = "; ..." if len(self) > 5 else ""
+        return f"Prediction of {len(self):,} rows: {'; '.join(said)}{more}"
 
 
 def predict(model: nn.Module, rows: Any, *, batch_size: int = 512) -> Prediction:
@@ -59,16 +78,14 @@ def predict(model: nn.Module, rows: Any, *, batch_size: int = 512) -> Prediction
         RequestError: the rows are not what the model was trained on.
     """
     preprocessing = preprocessing_of(model, rows)
-    output = infer(model, preprocessing.batch(rows), preprocessing, batch_size=batch_size)
-    chances = probabilities(output, preprocessing.classes)
-    labels = None
-    if chances is not None:
-        labels = preprocessing.labels(decide(chances))
-    return Prediction(output, chances, labels)
+    raw = preprocessing.batch(rows)
+    return Prediction.of(infer(model, raw, preprocessing, batch_size=batch_size), preprocessing)
 
 
 def preprocessing_of(model: nn.Module, rows: Any) -> Preprocessing:
     """Return the model's preprocessing; for one that has none, that which changes nothing."""
+    if not isinstance(model, nn.Module):
+        raise RequestError(f"expected a model (an nn.Module), got {type(model).__name__}")
     known = attached(model).preprocessing
     if known is not None:
         return known
@@ -104,9 +121,18 @@ def infer(
     outputs = []
     with evaluating(model), torch.inference_mode(), _bar(label, len(raw)) as advance:
         for part in raw.split(batch_size):
-            outputs.append(model(preprocessing(part.to(device))).float().cpu())
+            outputs.append(_tensor(model, model(preprocessing(part.to(device)))).float().cpu())
             advance(len(part))
     return torch.cat(outputs).clone()
+
+
+def _tensor(model: nn.Module, answer: Any) -> Tensor:
+    if isinstance(answer, Tensor):
+        return answer
+    raise RequestError(
+        f"forward of {type(model).__name__} returned a {type(answer).__name__}, expected one "
+        "tensor shaped (rows, outputs): return the logits or values alone"
+    )
 
 
 def probabilities(outputs: Tensor, classes: tuple[str, ...]) -> Tensor | None:
@@ -119,23 +145,6 @@ def probabilities(outputs: Tensor, classes: tuple[str, ...]) -> Tensor | None:
 def decide(chances: Tensor) -> Tensor:
     """Return the index of the likeliest class, shaped (rows,); of one column, whether above ½."""
     return (chances[:, 0] > 0.5).long() if chances.shape[1] == 1 else chances.argmax(1)
-
-
-@contextlib.contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put every module into evaluation mode for the while, then each back into its own.
-
-    Flags are set one by one: a module frozen by `eval()` inside a model in training stays so, and
-    an exported program, which refuses `eval()`, works too.
-    """
-    before = [(module, module.training) for module in model.modules()]
-    try:
-        for module, _ in before:
-            module.training = False
-        yield
-    finally:
-        for module, flag in before:
-            module.training = flag
 
 
 @contextlib.contextmanager

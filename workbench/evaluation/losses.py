@@ -58,7 +58,10 @@ def check_outputs(outputs: Tensor, targets: Tensor, classes: tuple[str, ...]) ->
         expected, fits = f"({rows}, {width})", outputs.shape == (rows, width)
     if not fits:
         what = f"{len(classes)} classes" if classes else "the targets"
+        way = "change the size of its last layer"
+        if outputs.shape == (rows,):
+            way = "keep the axis of outputs, for instance by unsqueeze(1)"
         raise RequestError(
             f"the model's outputs have the shape {tuple(outputs.shape)}, expected {expected} "
-            f"for {what}: change the size of its last layer"
+            f"for {what}: {way}"
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import replace
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any, Literal
 
 import torch
@@ -14,7 +14,7 @@ from torch import nn
 from workbench import journal
 from workbench.attached import attached
 from workbench.datasets import Dataset
-from workbench.determinism import generator
+from workbench.determinism import check_seed, generator
 from workbench.devices import choose_device, threads
 from workbench.errors import DivergedError, RequestError, UnknownNameError
 from workbench.evaluation import infer
@@ -56,8 +56,8 @@ def fit(
 ) -> Training:
     """Train a model on a dataset's training split and return the finished training.
 
-    The learning rate rises to `lr` and falls to zero over the budget. With the same seed, data,
-    threads and machine, the numbers are the same bit for bit.
+    The learning rate rises to `lr`, then falls towards zero over the budget. On the CPU, with the
+    same seed, data, threads and machine, the numbers are the same bit for bit.
 
     Args:
         model: any module whose outputs are logits or values, shaped (rows, outputs).
@@ -82,12 +82,15 @@ def fit(
             f"fit takes a Dataset, got {type(data).__name__}: make one with "
             "wb.dataset('mine', train=(X, y))"
         )
+    check_seed(seed)
+    _check_trainable(model)
     preprocessing = _preprocessing(model, data)
     where = choose_device(device)
     own = {**_DEFAULTS, **getattr(model, "fit_defaults", {})}
     rows = _whole("batch_size", own["batch_size"] if batch_size is None else batch_size)
     batches = Batches(data.train, rows, seed=seed, device=where)
     n_steps = _n_steps(epochs, steps, batches.steps_per_epoch)
+    chosen_loss = _loss(model.to(where), data, preprocessing, loss)
     settings = Settings(
         model=_name(model),
         data=data.name,
@@ -96,18 +99,18 @@ def fit(
         epochs=n_steps / batches.steps_per_epoch,
         batch_size=batches.batch_size,
         optimizer=optimizer or own["optimizer"],
-        lr=own["lr"] if lr is None else lr,
-        momentum=momentum,
-        weight_decay=own["weight_decay"] if weight_decay is None else weight_decay,
+        lr=_number("lr", own["lr"] if lr is None else lr),
+        momentum=_number("momentum", momentum),
+        weight_decay=_number(
+            "weight_decay", own["weight_decay"] if weight_decay is None else weight_decay
+        ),
         schedule="triangle",
         seed=seed,
         device=str(where),
         threads=_n_threads(model, data, batches.batch_size),
     )
-    chosen_optimizer = _optimizer(model.to(where), settings)
+    chosen_optimizer = _optimizer(model, settings)
     training = Training(settings)
-    chosen_loss = loss or _task_loss(model, data, preprocessing)
-    _check_trainable(model)
     memory = attached(model)
     known = replace(memory)
     memory.preprocessing, memory.training = preprocessing, training
@@ -128,12 +131,13 @@ def fit(
                 pulse=pulse,
             )
         training.state = "done"
-    except DivergedError:
+    except DivergedError as error:
         training.state = "failed"
         model.load_state_dict(before)
         memory.preprocessing, memory.example = known.preprocessing, known.example
         memory.training = known.training  # the one that the weights come from
-        raise
+        advice = _advice(training, own["lr"])
+        raise DivergedError(f"{error}: {advice}. The model is as it was before this fit.") from None
     except BaseException as error:
         training.state = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
         raise
@@ -157,6 +161,12 @@ def _check_trainable(model: nn.Module) -> None:
         ) from None
 
 
+def _number(name: str, number: Any) -> float:
+    if isinstance(number, bool) or not isinstance(number, Real):
+        raise RequestError(f"{name} must be a number, got {type(number).__name__} {number!r:.60}")
+    return float(number)
+
+
 def _whole(name: str, number: Any) -> int:
     if isinstance(number, bool) or not isinstance(number, Integral) or number < 1:
         raise RequestError(f"{name} must be a whole number from 1 up, got {number!r}")
@@ -167,7 +177,7 @@ def _preprocessing(model: nn.Module, data: Dataset) -> Preprocessing:
     """Return what the model was built with, else what fits the training rows."""
     known = attached(model).preprocessing
     if known is None:
-        return Preprocessing.fitted(data.train.inputs, data.classes)
+        return Preprocessing.fitted(data.train.inputs, data.classes, data.features)
     known.batch(data.train.inputs[:1])  # raises where the rows are of another shape
     if known.classes != data.classes:
         raise RequestError(
@@ -182,7 +192,7 @@ def _n_steps(epochs: float | None, steps: int | None, steps_per_epoch: int) -> i
         raise RequestError(f"give epochs or steps, not both: got epochs={epochs}, steps={steps}")
     if steps is not None:
         return _whole("steps", steps)
-    amount = _EPOCHS if epochs is None else epochs
+    amount = _number("epochs", _EPOCHS if epochs is None else epochs)
     if not 0 < amount < math.inf:
         raise RequestError(f"epochs must be more than 0, got {amount}")
     return max(1, round(amount * steps_per_epoch))
@@ -215,12 +225,39 @@ def _optimizer(model: nn.Module, settings: Settings) -> torch.optim.Optimizer:
     raise UnknownNameError("optimizer", settings.optimizer, ("sgd", "adamw"))
 
 
-def _task_loss(model: nn.Module, data: Dataset, preprocessing: Preprocessing) -> Loss:
-    """Return the loss that fits the task, after one look at what the model answers."""
+def _loss(
+    model: nn.Module, data: Dataset, preprocessing: Preprocessing, given: Loss | None
+) -> Loss:
+    """Return the loss to minimize, after one look at what the model answers.
+
+    Targets of a regression take the outputs' shape first: (rows,) beside (rows, 1) would otherwise
+    broadcast to (rows, rows), and every loss accept it.
+    """
     few = data.train.rows(torch.arange(min(2, len(data.train))))
-    outputs = infer(model, preprocessing.batch(few.inputs), preprocessing)
+    try:
+        outputs = infer(model, preprocessing.batch(few.inputs), preprocessing)
+    except (RuntimeError, TypeError) as error:
+        first = str(error).splitlines()[0]
+        taken = tuple(preprocessing(few.inputs).shape)
+        raise RequestError(f"{_name(model)} cannot take a batch shaped {taken}: {first}") from error
     check_outputs(outputs, few.targets, data.classes)
-    return task_loss(data.classes, outputs=outputs)
+    if given is None:
+        return task_loss(data.classes, outputs=outputs)
+    if data.classes:
+        return given
+    return lambda y_hat, y: given(y_hat, y.reshape(y_hat.shape))
+
+
+def _advice(training: Training, usual: float) -> str:
+    """Return what to try after a divergence; `usual` is the model's own learning rate."""
+    if not math.isfinite(training.history["loss"][0]):
+        return "look for NaN in the model's weights, or in a loss of your own"
+    lr = training.settings.lr
+    smaller = min(lr / 10, usual)
+    return (
+        f"try a smaller lr, for instance {smaller:g} instead of {lr:g}, and look for inputs or "
+        "targets that are far larger than the rest"
+    )
 
 
 def _name(model: nn.Module) -> str:

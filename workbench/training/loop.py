@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import time
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -69,26 +68,25 @@ def train(
             seen += len(targets)
             step += 1
             if time.perf_counter() >= next_look:
-                recent = _finite(losses[looked:step], looked, history["loss"], training)
+                recent = _keep(losses[looked:step], training)
                 pulse.look(step, sum(recent) / len(recent))
-                history.steps["loss"] += recent
                 looked, next_look = step, time.perf_counter() + _LOOK_EVERY
             if step == settings.steps:
                 break
 
-        history.steps["loss"] += _finite(losses[looked:step], looked, history["loss"], training)
+        _keep(losses[looked:step], training)
         looked = step
         history.steps["lr"] += rates[first:step]
         row = {"epoch": epoch + 1, "step": step, "loss": float(losses[first:step].mean())}
         if preprocessing.classes:
             row["accuracy"] = int(correct) / seen
         if validation is not None:
-            row |= _validate(model, validation, preprocessing, loss)
+            row |= _validate(model, validation, preprocessing, loss, settings.device)
         history.epochs.append(row)
         pulse.epoch(row)
     if not all(value.isfinite().all() for value in model.parameters()):
         # the last step's harm shows in no loss
-        raise _diverged(math.nan, step, history["loss"][0], training)
+        raise _diverged(math.nan, step, training)
 
 
 def _hits(outputs: Tensor, targets: Tensor, classes: tuple[str, ...]) -> Tensor:
@@ -98,31 +96,29 @@ def _hits(outputs: Tensor, targets: Tensor, classes: tuple[str, ...]) -> Tensor:
 
 
 def _validate(
-    model: nn.Module, split: Split, preprocessing: Preprocessing, loss: Loss
+    model: nn.Module, split: Split, preprocessing: Preprocessing, loss: Loss, device: str
 ) -> dict[str, float]:
     outputs = infer(model, preprocessing.batch(split.inputs), preprocessing)
-    row = {"validation_loss": float(loss(outputs, split.targets))}
+    row = {"validation_loss": float(loss(outputs.to(device), split.targets.to(device)))}
     if split.classes:
         hits = _hits(outputs, split.targets, split.classes)
         row["validation_accuracy"] = int(hits) / len(split)
     return row
 
 
-def _finite(recent: Tensor, start: int, before: list[float], training: Training) -> list[float]:
-    """Return the losses of the last steps, or raise at the first that has left the ground."""
+def _keep(recent: Tensor, training: Training) -> list[float]:
+    """Add the losses of the last steps to the history; raise at one that has left the ground."""
+    losses = training.history["loss"]
     values: list[float] = recent.tolist()
-    first = before[0] if before else values[0]
-    limit = _EXPLODED * max(abs(first), 1.0)
-    for i, value in enumerate(values):
-        if not abs(value) <= limit:  # also true of NaN
-            raise _diverged(value, start + i + 1, first, training)
+    for value in values:
+        losses.append(value)
+        if not abs(value) <= _EXPLODED * max(abs(losses[0]), 1.0):  # also true of NaN
+            raise _diverged(value, len(losses), training)
     return values
 
 
-def _diverged(value: float, step: int, first: float, training: Training) -> DivergedError:
-    s: Any = training.settings
+def _diverged(value: float, step: int, training: Training) -> DivergedError:
     return DivergedError(
-        f"the loss is {value:g} at step {step:,} of {s.steps:,}, it began with {first:.4g}: "
-        f"try a smaller lr, for instance {s.lr / 10:g} instead of {s.lr:g}, and look for inputs or "
-        "targets that are NaN or far larger than the rest. The model is as it was before this fit."
+        f"the loss is {value:g} at step {step:,} of {training.settings.steps:,}, "
+        f"it began with {training.history['loss'][0]:.4g}"
     )

@@ -8,7 +8,7 @@ _START, _PEAK_AT = 0.2, 0.23  # of the peak; of the budget (K. Jordan, airbench,
 
 
 def triangle(steps: int) -> list[float]:
-    """Return the share of the peak learning rate at each step: up for a quarter, then down to 0.
+    """Return the share of the peak learning rate at each step: up for 23 %, then down towards 0.
 
     Sized to the budget, so that a short training ends as settled as a long one.
 
