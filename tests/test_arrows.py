@@ -16,7 +16,7 @@ PACKAGE = Path(workbench.__file__).parent
 ROWS: Sequence[Sequence[str]] = (
     # the ground alone has an order within its row
     ("errors", "types", "home", "determinism", "devices", "journal", "progress", "pictures",
-     "attached"),
+     "attached", "modes"),
     ("preprocessing",),
     ("datasets", "models"),
     ("evaluation",),
@@ -30,10 +30,10 @@ ROWS: Sequence[Sequence[str]] = (
 
 FOLDERS: Mapping[str, Sequence[str]] = {
     "datasets": ("splits", "sources", "store", "bundled", "line", "cifar10", "catalogue"),
-    "models": ("linear", "mlp", "lenet", "convnet", "catalogue", "summaries"),
+    "models": ("linear", "mlp", "images", "lenet", "convnet", "catalogue", "summaries"),
     "evaluation": ("metrics", "losses", "inference", "plots", "evaluations"),
     "training": ("schedules", "histories", "trainings", "batches", "pulses", "loop", "fitting"),
-    "registry": ("programs", "architectures", "versions"),
+    "registry": ("programs", "twins", "architectures", "versions"),
     "runs": ("notebooks", "narration", "environment", "parameters", "records", "engine",
              "execution"),
     "serving": ("tensors", "protocol", "batching", "security", "client", "served", "app",

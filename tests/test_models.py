@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
@@ -12,7 +14,7 @@ from torch import Tensor, nn
 
 from workbench.attached import attached
 from workbench.datasets import Dataset, dataset, load
-from workbench.errors import RequestError
+from workbench.errors import RequestError, UnknownNameError
 from workbench.models import BUILDERS, build, construct, summary
 from workbench.models.convnet import ConvNet
 
@@ -80,6 +82,20 @@ def test_an_architecture_is_enough_to_construct_the_model(name: str) -> None:
     assert torch.equal(twin.eval()(x), model.eval()(x))
 
 
+def test_a_model_remembers_the_columns_of_a_table() -> None:
+    table = pd.DataFrame({"width": [0.5, 1.5, 2.0], "height": [1.0, 2.5, 3.0]})
+    data = dataset("d", train=(table, [0.0, 1.0, 2.0]))
+    memory = attached(build("linear", data))
+    assert memory.preprocessing is not None
+    assert memory.preprocessing.features == ("width", "height")
+
+
+def test_sizes_may_be_numpys_integers() -> None:
+    model = build("mlp", load("digits"), hidden=[np.int64(7)])
+    sizes = (attached(model).architecture or {})["sizes"]
+    assert json.loads(json.dumps(sizes))["hidden"] == [7]
+
+
 def test_a_linear_model_starts_at_zero() -> None:
     assert all(not p.any() for p in build("linear", photographs()).parameters())
 
@@ -110,13 +126,31 @@ def test_the_stem_of_a_convnet_whitens() -> None:
         ("covnet", {}, "unknown model 'covnet': did you mean convnet"),
         ("convnet", {"size": "larg"}, "unknown size of convnet 'larg': did you mean large"),
         ("mlp", {"size": "large"}, "mlp has no sizes, got size='large': leave it out"),
-        ("mlp", {"hiden": (3,)}, r"mlp cannot be built with .*hiden"),
-        ("mlp", {"hidden": (-3,)}, r"mlp cannot be built with .*negative"),
+        (
+            "mlp",
+            {"hiden": (3,)},
+            r"unknown argument of mlp 'hiden': did you mean hidden\? There are: hidden\.$",
+        ),
+        ("linear", {"hidden": (3,)}, "linear has no arguments of its own, got hidden=: leave it"),
+        ("mlp", {"inputs": (3,)}, "unknown argument of mlp 'inputs'"),
+        ("mlp", {"hidden": (-3,)}, r"hidden of mlp is \(-3,\), expected several whole numbers fr"),
+        ("mlp", {"hidden": 64}, r"hidden of mlp is 64, expected .* hidden=\(64, 64\)"),
+        ("mlp", {"hidden": (8.5,)}, r"hidden of mlp is \(8\.5,\), expected several whole"),
+        ("convnet", {"widths": ()}, "widths of convnet is empty, expected one or more"),
+        ("convnet", {"stride": True}, "stride of convnet is True, expected a whole number from 1"),
+        ("mlp", {"seed": -1}, r"seed must be a whole number from 0 to 2\*\*32 - 1, got -1"),
+        ("mlp", {"seed": 2**32}, "seed must be a whole number .* got 4294967296"),
+        ("mlp", {"seed": 0.5}, r"seed must be a whole number .* got 0\.5"),
     ],
 )
 def test_what_cannot_be_built_is_refused(name: str, options: dict[str, Any], message: str) -> None:
     with pytest.raises(RequestError, match=message):
         build(name, photographs(), **options)
+
+
+def test_an_unknown_builder_is_refused() -> None:
+    with pytest.raises(UnknownNameError, match="unknown model builder 'mpl': did you mean mlp"):
+        construct({"builder": "mpl", "sizes": {}})
 
 
 def test_a_net_for_images_refuses_a_table() -> None:
@@ -130,7 +164,7 @@ def test_the_smallest_images_are_sixteen_a_side(name: str) -> None:
     images = torch.randint(0, 256, (4, 16, 16), dtype=torch.uint8)
     data = dataset("small", train=(images, [0, 1, 2, 0]))
     assert build(name, data)(torch.randn(2, 1, 16, 16)).shape == (2, 3)
-    with pytest.raises(RequestError, match="images of 8×8 are too small, 16 or more a side"):
+    with pytest.raises(RequestError, match=r"^images of 8×8 are too small, expected 16 or more a"):
         build(name, load("digits"))
 
 
@@ -150,7 +184,7 @@ def test_a_summary_counts_what_can_be_counted_by_hand() -> None:
     assert (told.parameters, told.trainable) == (62_006, 62_006)
     assert told.multiply_adds == sum(m for _, m in by_hand.values())
     assert layers.loc["conv1", "output"] == "6×28×28"
-    assert told.activations == 4 * (6 * 28 * 28 + 16 * 10 * 10 + 120 + 84 + 10)
+    assert told.activation_bytes == 4 * (6 * 28 * 28 + 16 * 10 * 10 + 120 + 84 + 10)
 
 
 def test_a_summary_knows_what_is_frozen_and_shared() -> None:
@@ -159,6 +193,44 @@ def test_a_summary_knows_what_is_frozen_and_shared() -> None:
     model[3].requires_grad_(False)
     told = summary(model, dataset("d", train=(torch.randn(5, 4), torch.randn(5))))
     assert (told.parameters, told.trainable) == (25, 20)
+    assert told.layers["multiply_adds"].tolist() == [16, 0, 16, 4]  # a call a row
+    assert told.multiply_adds == 36
+
+
+def test_a_summary_counts_calls_of_different_sizes() -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(4, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y: Tensor = self.layer(x) + self.layer(x.repeat(1, 3).reshape(-1, 3, 4)).sum(1)
+            return y
+
+    told = summary(Twice(), dataset("d", train=(torch.randn(5, 4), torch.randn(5))))
+    assert told.layers["multiply_adds"].tolist() == [4, 12]
+
+
+def test_a_summary_counts_work_outside_layers() -> None:
+    class Mixed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.w, self.layer = nn.Parameter(torch.randn(4, 5)), nn.Linear(5, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y: Tensor = self.layer(x @ self.w)
+            return y
+
+    told = summary(Mixed(), dataset("d", train=(torch.randn(5, 4), torch.randn(5, 2))))
+    found = told.layers[["layer", "parameters", "multiply_adds"]].to_numpy().tolist()
+    assert found == [["layer", 12, 10], ["(no layer)", 20, 20]]
+    assert told.multiply_adds == 30
+
+
+def test_a_summary_shows_no_private_name() -> None:
+    kinds = summary(build("convnet", photographs()), photographs()).layers["kind"]
+    assert "FastBiasNorm" in set(kinds)
+    assert not any(kind.startswith("_") for kind in kinds)
 
 
 def test_a_summary_takes_layers_that_answer_with_more_than_a_tensor() -> None:
@@ -185,7 +257,7 @@ def test_a_summary_takes_a_model_whose_layers_are_never_called() -> None:
             return F.linear(x, self.layer.weight)
 
     told = summary(Functional(), dataset("d", train=(torch.randn(5, 4), torch.randn(5))))
-    assert (told.parameters, told.multiply_adds, told.activations) == (5, 0, 0)
+    assert (told.parameters, told.multiply_adds, told.activation_bytes) == (5, 4, 0)
 
 
 def test_a_summary_leaves_the_model_as_it_was() -> None:

@@ -20,7 +20,6 @@ from workbench.progress import progress
 __all__ = [
     "Prediction",
     "decide",
-    "evaluating",
     "infer",
     "predict",
     "preprocessing_of",

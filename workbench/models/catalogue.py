@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from workbench.attached import attached
+from workbench.determinism import check_seed
 from workbench.errors import RequestError, UnknownNameError
 from workbench.models.convnet import ConvNet
 from workbench.models.lenet import LeNet
@@ -55,7 +58,8 @@ def build(
         sizes: the model's own, for instance `hidden=(10,)` of an mlp, `widths=` of a convnet.
 
     Raises:
-        RequestError: there is no such model, size or argument, or it cannot take such rows.
+        RequestError: there is no such model, size or argument, an argument or the seed is not
+            what it should be, or the model cannot take such rows.
 
     >>> from workbench.datasets import load
     >>> build("mlp", load("digits"), hidden=(16,)).layers
@@ -67,13 +71,15 @@ def build(
     """
     if name not in BUILDERS:
         raise UnknownNameError("model", name, BUILDERS)
-    preprocessing = Preprocessing.fitted(data.train.inputs, data.classes)
+    check_seed(seed)
+    own = _checked_sizes(name, sizes)
+    preprocessing = Preprocessing.fitted(data.train.inputs, data.classes, data.features)
     example = data.train.inputs[:_EXAMPLE_ROWS].clone()
     chosen = {
         "inputs": list(preprocessing(example).shape[1:]),
         "outputs": _n_outputs(data),
         **_named_size(name, size),
-        **{key: list(v) if isinstance(v, tuple) else v for key, v in sizes.items()},
+        **own,
     }
     if name in _IMAGES_ONLY and len(chosen["inputs"]) != 3:
         raise RequestError(
@@ -97,11 +103,15 @@ def construct(architecture: JSON) -> nn.Module:
         architecture: `{"builder": name, "sizes": {...}}`, as `build` leaves it with a model.
 
     Raises:
-        RequestError: the builder does not take these sizes.
+        RequestError: there is no such builder, or it does not take these sizes.
     """
-    name, sizes = architecture["builder"], architecture["sizes"]
+    name, sizes = architecture["builder"], architecture.get("sizes", {})
+    if not (isinstance(name, str) and name in BUILDERS):
+        raise UnknownNameError("model builder", str(name), BUILDERS)
     try:
         model = BUILDERS[name](**sizes)
+    except RequestError:
+        raise
     except (TypeError, ValueError, RuntimeError) as error:
         raise RequestError(f"{name} cannot be built with {sizes}: {error}") from None
     attached(model).architecture = architecture
@@ -123,3 +133,32 @@ def _named_size(name: str, size: str | None) -> JSON:
             raise RequestError(f"{name} has no sizes, got size={size!r}: leave it out")
         raise UnknownNameError(f"size of {name}", size, known)
     return dict(known[size])
+
+
+def _checked_sizes(name: str, sizes: Mapping[str, Any]) -> JSON:
+    """Return the model's own arguments as plain data; refuse those it does not have."""
+    parameters = inspect.signature(BUILDERS[name]).parameters
+    known = {key: p.default for key, p in parameters.items() if key not in ("inputs", "outputs")}
+    for key in sizes:
+        if key not in known and not known:
+            raise RequestError(f"{name} has no arguments of its own, got {key}=: leave it out")
+        if key not in known:
+            raise UnknownNameError(f"argument of {name}", key, known)
+    return {key: _plain(name, key, value, known[key]) for key, value in sizes.items()}
+
+
+def _plain(name: str, key: str, value: Any, default: Any) -> int | list[int]:
+    """Return a width as an integer, or several as a list; which of them, the default shows."""
+    if not isinstance(default, tuple) and _is_width(value):
+        return int(value)
+    if isinstance(default, tuple) and isinstance(value, Sequence) and all(map(_is_width, value)):
+        return [int(item) for item in value]
+    expected = "several whole numbers" if isinstance(default, tuple) else "a whole number"
+    raise RequestError(
+        f"{key} of {name} is {value!r:.80}, expected {expected} from 1 up: "
+        f"for instance {key}={default!r}"
+    )
+
+
+def _is_width(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 1

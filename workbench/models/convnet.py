@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from workbench.errors import RequestError
+from workbench.models.images import image_shape
 from workbench.types import JSON
 
 __all__ = ["ConvNet"]
@@ -48,11 +50,9 @@ class ConvNet(nn.Module):
         stride: int = 2,
     ) -> None:
         super().__init__()
-        channels, height, width = inputs
-        if min(height, width) < 16:
-            raise ValueError(
-                f"images of {height}×{width} are too small, 16 or more a side it takes"
-            )
+        channels, _, _ = image_shape(inputs)
+        if not widths:
+            raise RequestError("widths of convnet is empty, expected one or more: widths=(32, 64)")
         patches = 2 * channels * 4  # both signs of every direction of a 2×2 patch
         self.stem = nn.Conv2d(channels, patches, 2, stride=stride, bias=False)
         self.stem.weight.requires_grad = False

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from workbench.models.images import image_shape
+
 __all__ = ["LeNet"]
 
 
@@ -22,11 +24,7 @@ class LeNet(nn.Module):
 
     def __init__(self, inputs: tuple[int, ...], outputs: int) -> None:
         super().__init__()
-        channels, height, width = inputs
-        if min(height, width) < 16:
-            raise ValueError(
-                f"images of {height}×{width} are too small, 16 or more a side it takes"
-            )
+        channels, height, width = image_shape(inputs)
         self.conv1 = nn.Conv2d(channels, 6, 5)
         self.conv2 = nn.Conv2d(6, 16, 5)
         self.fc1 = nn.Linear(16 * _pooled(height) * _pooled(width), 120)

@@ -11,6 +11,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from workbench.attached import attached
+from workbench.modes import evaluating
 from workbench.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
@@ -18,17 +19,18 @@ if TYPE_CHECKING:
 
 __all__ = ["Summary", "summary"]
 
-_COLUMNS = ["layer", "kind", "output", "parameters", "multiply_adds", "activations"]
+_COLUMNS = ["layer", "kind", "output", "parameters", "multiply_adds", "activation_bytes"]
 
-_THOUSANDS = dict.fromkeys(("parameters", "multiply_adds", "activations"), "{:,}".format)
+_THOUSANDS = dict.fromkeys(("parameters", "multiply_adds", "activation_bytes"), "{:,}".format)
 
 
 class Summary:
     """A model's layers with shapes, parameters and cost, and their sums.
 
     Args:
-        layers: a row a layer: layer, kind, output (shape of one row), parameters, multiply_adds
-            (for one row), activations (bytes for one row).
+        layers: a row a call of a layer: layer, kind, output (shape of one row), parameters,
+            multiply_adds and activation_bytes (both for one row); where the model works or holds
+            parameters outside its layers too, a last row for that.
         parameters: how many numbers the model holds, each counted once.
         trainable: how many of them are learned.
     """
@@ -44,14 +46,14 @@ class Summary:
         return int(self.layers["multiply_adds"].sum())
 
     @property
-    def activations(self) -> int:
+    def activation_bytes(self) -> int:
         """Bytes that one row's layer outputs take in a training step."""
-        return int(self.layers["activations"].sum())
+        return int(self.layers["activation_bytes"].sum())
 
     def _totals(self) -> str:
         return (
             f"{self.parameters:,} parameters ({self.trainable:,} trainable), "
-            f"{self.multiply_adds:,} multiply-adds and {self.activations / 1024:,.1f} KiB "
+            f"{self.multiply_adds:,} multiply-adds and {self.activation_bytes / 1024:,.1f} KiB "
             "of activations a row"
         )
 
@@ -64,7 +66,7 @@ class Summary:
 
 
 def summary(model: nn.Module, data: Dataset) -> Summary:
-    """Return the model's layers, shapes, parameters, multiply-adds and activation memory.
+    """Return the model's layers, shapes, parameters, multiply-adds and activation bytes.
 
     Args:
         model: any module; it is run once on two rows, in evaluation mode, and left as it was.
@@ -73,50 +75,59 @@ def summary(model: nn.Module, data: Dataset) -> Summary:
     preprocessing = attached(model).preprocessing or Preprocessing.fitted(data.train.inputs)
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     x = preprocessing(data.train.inputs[:2]).to(device)
-    rows: list[dict[str, Any]] = []
-    leaves = {m: n for n, m in model.named_modules() if not any(m.children())}
-    hooks = [
-        module.register_forward_hook(
-            lambda module, _, output: rows.append(_row(leaves[module], module, output))
-        )
-        for module in leaves
-    ]
-    flags = [(module, module.training) for module in model.modules()]
-    try:
-        for module, _ in flags:  # an exported program refuses `eval()`
-            module.training = False
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
-            model(x)
-    finally:
-        for hook in hooks:
-            hook.remove()
-        for module, flag in flags:
-            module.training = flag
-    _add_cost(rows, model, counter, n=len(x))
+    calls = _calls(model, x)
     return Summary(
-        pd.DataFrame(rows, columns=_COLUMNS),
+        pd.DataFrame(calls, columns=_COLUMNS),
         parameters=sum(p.numel() for p in model.parameters()),
         trainable=sum(p.numel() for p in model.parameters() if p.requires_grad),
     )
 
 
-def _row(name: str, module: nn.Module, answer: Any) -> dict[str, Any]:
+def _calls(model: nn.Module, x: Tensor) -> list[dict[str, Any]]:
+    """Run the model once; return a row for each call of a layer, and one for what is no layer."""
+    rows: list[dict[str, Any]] = []
+    counter, before = FlopCounterMode(display=False), [0]
+    leaves = {m: n for n, m in model.named_modules() if not any(m.children())}
+
+    def enter(*_: Any) -> None:
+        before[0] = counter.get_total_flops()
+
+    def leave(module: nn.Module, _: Any, answer: Any) -> None:
+        cost = counter.get_total_flops() - before[0]
+        rows.append(_row(leaves[module], module, answer, cost // (2 * len(x))))
+
+    hooks = [module.register_forward_pre_hook(enter) for module in leaves]
+    hooks += [module.register_forward_hook(leave) for module in leaves]
+    try:
+        with evaluating(model), counter, torch.no_grad():
+            model(x)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    total = counter.get_total_flops() // (2 * len(x))
+    return rows + _outside(model, total - sum(row["multiply_adds"] for row in rows))
+
+
+def _row(name: str, module: nn.Module, answer: Any, cost: int) -> dict[str, Any]:
     tensors = [leaf for leaf in tree_leaves(answer) if isinstance(leaf, Tensor)]
     output = tensors[0] if tensors else torch.empty(1, 0)  # an LSTM answers with its states too
     return {
         "layer": name or "(model)",
-        "kind": type(module).__name__,
+        "kind": type(module).__name__.lstrip("_"),
         "output": "×".join(map(str, output.shape[1:])),
-        "parameters": sum(p.numel() for p in module.parameters(recurse=False)),
-        "multiply_adds": 0,
-        "activations": output[0].numel() * output.element_size(),
+        "parameters": _own(module),
+        "multiply_adds": cost,
+        "activation_bytes": output[0].numel() * output.element_size(),
     }
 
 
-def _add_cost(rows: list[dict[str, Any]], model: nn.Module, counter: Any, *, n: int) -> None:
-    """Fill in each layer's multiply-adds: half of torch's count of floating-point operations."""
-    flops = counter.get_flop_counts()
-    top = type(model).__name__
-    for row in rows:
-        name = top if row["layer"] == "(model)" else f"{top}.{row['layer']}"
-        row["multiply_adds"] = sum(flops.get(name, {}).values()) // (2 * n)
+def _outside(model: nn.Module, cost: int) -> list[dict[str, Any]]:
+    """Return a row for what modules with layers inside do and hold themselves, if they do."""
+    parameters = sum(_own(module) for module in model.modules() if any(module.children()))
+    if not (cost or parameters):
+        return []
+    return [dict(zip(_COLUMNS, ("(no layer)", "", "", parameters, cost, 0), strict=True))]
+
+
+def _own(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters(recurse=False))

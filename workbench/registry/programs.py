@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from workbench.errors import RequestError, TamperedError
-from workbench.evaluation.inference import evaluating
+from workbench.modes import evaluating
 
 __all__ = ["check_program", "load_program", "save_program"]
 
