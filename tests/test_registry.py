@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,9 +14,11 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from typer.testing import CliRunner
 
 import workbench
 from workbench.attached import attached
+from workbench.cli import app
 from workbench.datasets import Split, dataset, load
 from workbench.errors import RequestError, TamperedError, UnknownNameError
 from workbench.evaluation import Evaluation, evaluate, predict
@@ -96,6 +99,69 @@ def test_a_class_called_with_arguments_comes_back_as_it_was(
 ) -> None:
     made = comes_back(importable(tmp_path, monkeypatch, PLAIN)("tanh"))
     assert made.record["architecture"] == {"program": "program.pt2"}
+
+
+CAPPED = """
+class Config:
+    def __init__(self, cap):
+        self.cap = cap
+class Net(nn.Module):
+    def __init__(self, cap=100.0, p=0.0):
+        super().__init__()
+        self.linear, self.drop = nn.Linear(4, 3), nn.Dropout(p)
+        self.cap = {cap}
+    def forward(self, x):
+        return self.drop(self.linear(x)).clamp(max={limit})
+"""
+
+
+@pytest.mark.parametrize(
+    ("cap", "limit"),
+    [
+        ("cap", "self.cap"),
+        ("[cap]", "self.cap[0]"),
+        ("{'a': (cap,)}", "self.cap['a'][0]"),
+        ("lambda: cap", "self.cap()"),
+        ("Config(cap)", "self.cap.cap"),
+    ],
+)
+def test_arguments_that_the_example_does_not_exercise_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cap: str, limit: str
+) -> None:
+    made = importable(tmp_path, monkeypatch, CAPPED.format(cap=cap, limit=limit))
+    assert "class" in publish(made(), "net", example=X[:2]).record["architecture"]
+    capped = made(cap=6.0)
+    far = X * 100
+    assert predict(capped, far).output.max() == 6
+    stored = publish(capped, "net", example=X[:2])
+    assert torch.equal(predict(stored.load(), far).output, predict(capped, far).output)
+    dropping = publish(made(p=0.5), "net", example=X[:2])
+    assert dropping.record["architecture"] == {"program": "program.pt2"}
+
+
+def test_a_layer_with_other_settings_is_not_the_builders() -> None:
+    model = fitted()
+    model.get_submodule("layers").register_module("1", nn.Threshold(0.0, 0.0))  # answers as a ReLU
+    assert comes_back(model).record["architecture"] == {"program": "program.pt2"}
+
+
+RECURRENT = """
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.scale, self.act = float("nan"), torch.tanh
+        self.lstm, self.head = nn.LSTM(4, 3, batch_first=True), nn.Linear(3, 2)
+        self.norm = nn.utils.parametrizations.weight_norm(nn.Linear(2, 2))
+    def forward(self, x):
+        return self.norm(self.act(self.head(self.lstm(x)[0][:, -1])))
+"""
+
+
+def test_a_class_with_layers_of_many_kinds_stays_a_class(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = comes_back(importable(tmp_path, monkeypatch, RECURRENT)(), torch.randn(6, 5, 4))
+    assert "class" in made.record["architecture"]
 
 
 def test_a_built_model_that_was_changed_comes_back_as_it_was() -> None:
@@ -232,6 +298,7 @@ def test_a_record_that_is_no_record_is_refused(content: bytes) -> None:
         ({"class": "no_such_module:Net"}, RequestError, "'no_such_module:Net' cannot be imported"),
         ({"class": "os:system"}, RequestError, "os:system is no torch module"),
         ({"class": "__main__:Net"}, RequestError, "of a notebook or script cannot be imported"),
+        ({"builder": "mpl", "sizes": {}}, UnknownNameError, "unknown model builder 'mpl': did"),
         ({"builder": "mlp", "sizes": {"inputs": [9], "outputs": 3}}, TamperedError, "does not fit"),
         ({"magic": 1}, TamperedError, r"an architecture of no known kind: \['magic'\]"),
     ],
@@ -245,6 +312,60 @@ def test_an_architecture_that_was_changed_is_refused(
     rewrite(path, json.dumps(record).encode())
     with pytest.raises(error, match=message):
         version("net@1").load()
+
+
+def test_a_constructor_that_raises_is_a_request_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    switch = "import os\n" + PLAIN.replace(
+        "        super()",
+        "        if 'NET_OFF' in os.environ: raise KeyError('no licence')\n        super()",
+    )
+    made = publish(importable(tmp_path, monkeypatch, switch)(), "net", example=X[:2])
+    monkeypatch.setenv("NET_OFF", "1")
+    message = "Net' cannot be imported and made here: KeyError: 'no licence'. Install"
+    with pytest.raises(RequestError, match=message):
+        made.load()
+
+
+@pytest.mark.parametrize("where", ["net/1", "net"])
+def test_a_file_where_a_version_belongs_is_refused(where: str) -> None:
+    path = home() / "models" / where
+    path.parent.mkdir(parents=True)
+    path.write_text("mine")
+    with pytest.raises(RequestError, match=f"{where} is a file, expected a folder or nothing: mov"):
+        publish(build("linear", DATA), "net")
+    assert path.read_text() == "mine"
+
+
+def test_versions_can_be_kept_in_sets() -> None:
+    model = build("linear", DATA)
+    first, second = publish(model, "net"), publish(model, "net")
+    assert {first, version("net@1"), second} == {first, second}
+
+
+def test_what_is_no_model_or_no_evaluation_is_refused() -> None:
+    strange: Any = "x"
+    with pytest.raises(RequestError, match=r"got 'x', a str, expected a torch module first: pub"):
+        publish(strange, "net")
+    figures: Any = {"accuracy": 1.0}
+    with pytest.raises(RequestError, match="evaluation is a dict, expected what evaluate returns"):
+        publish(build("linear", DATA), "net", evaluation=figures)
+    assert list_models() == []
+
+
+def test_a_version_shows_how_it_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = importable(tmp_path, monkeypatch, PLAIN)
+    publish(build("linear", DATA), "net")
+    publish(plain(), "net", example=X[:2])
+    publish(plain("tanh"), "net", example=X[:2])
+    shown = [CliRunner().invoke(app, ["show", f"net@{i}"]).output for i in (1, 2, 3)]
+    kept = [re.search(r"^kept as +(.*)$", text, re.M) for text in shown]
+    assert [found and found[1] for found in kept] == [
+        "builder linear",
+        f"class {plain.__module__}:Net, importable where its module is",
+        "program: can be served anywhere, not trained",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-__all__ = ["JSON", "Signature", "Task", "TensorSpec"]
+__all__ = ["DATATYPES", "JSON", "NAME_PATTERN", "Signature", "Task", "TensorSpec"]
 
 JSON = dict[str, Any]
 Task = Literal["classification", "regression"]
+
+NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"  # of a model or a service, in paths and URLs
+
+DATATYPES: Mapping[str, str] = {  # of torch and NumPy, in the protocol's words
+    "bool": "BOOL", "uint8": "UINT8", "uint16": "UINT16", "uint32": "UINT32", "uint64": "UINT64",
+    "int8": "INT8", "int16": "INT16", "int32": "INT32", "int64": "INT64",
+    "float32": "FP32", "float64": "FP64",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

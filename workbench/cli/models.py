@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -48,6 +48,7 @@ def _show(
     rows = {
         "version": version.ref,
         "created": record["created"],
+        "kept as": _kept_as(record["architecture"]),
         "architecture": json.dumps(record["architecture"]),
         "parameters": f"{record['parameters']:,}",
         "takes": takes,
@@ -61,3 +62,11 @@ def _show(
     width = max(map(len, rows))
     for name, value in rows.items():
         typer.echo(f"{name:<{width}}  {value}")
+
+
+def _kept_as(architecture: dict[str, Any]) -> str:
+    if "builder" in architecture:
+        return f"builder {architecture['builder']}"
+    if "class" in architecture:
+        return f"class {architecture['class']}, importable where its module is"
+    return "program: can be served anywhere, not trained"

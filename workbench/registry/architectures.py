@@ -14,6 +14,7 @@ from workbench.evaluation import infer
 from workbench.models import construct
 from workbench.preprocessing import Preprocessing
 from workbench.registry.programs import load_program
+from workbench.registry.twins import made_alike
 from workbench.types import JSON
 
 __all__ = ["architecture_of", "rebuild"]
@@ -23,9 +24,9 @@ def architecture_of(model: nn.Module, raw: Tensor, preprocessing: Preprocessing)
     """Return the model's architecture as data, or None where only a program can hold it.
 
     `{"builder": name, "sizes": {...}}` for a built model; `{"class": "module:Name"}` for one whose
-    class can be imported and called without arguments. Either way what it makes, given the model's
-    weights, must answer as the model does: layers may have been replaced since it was built, and
-    arguments of its class given.
+    class can be imported and called without arguments. Either way what it makes must have the
+    model's modules and attributes and, given its weights, answer as it does: layers may have been
+    replaced since it was built, and arguments of its class given.
 
     Args:
         model: to be stored.
@@ -41,6 +42,8 @@ def architecture_of(model: nn.Module, raw: Tensor, preprocessing: Preprocessing)
         try:
             twin = construct(way) if "builder" in way else _imported(name)
             twin.load_state_dict(model.state_dict())
+            if not made_alike(model, twin):
+                continue
             same = infer(twin.to(device), raw, preprocessing)
         except Exception:  # whatever a stranger's module or constructor raises, this is no way
             continue
@@ -57,7 +60,7 @@ def rebuild(architecture: JSON, folder: Path) -> nn.Module:
         folder: of the version, where a program's archive lies.
 
     Raises:
-        RequestError: the class cannot be imported here.
+        RequestError: there is no such builder, or the class cannot be imported and made here.
         TamperedError: the architecture is of no known kind, or the program could run code.
     """
     if "builder" in architecture:
@@ -65,11 +68,12 @@ def rebuild(architecture: JSON, folder: Path) -> nn.Module:
     if "class" in architecture:
         try:
             return _imported(architecture["class"])
-        except (ImportError, AttributeError, TypeError) as error:
+        except Exception as error:  # a stranger's module or constructor raises what it likes
             raise RequestError(
-                f"the model's class {architecture['class']!r} cannot be imported here: {error}. "
-                "Install or add to the path the module that defines it"
-            ) from None
+                f"the model's class {architecture['class']!r} cannot be imported and made here: "
+                f"{type(error).__name__}: {error}. Install or add to the path the module that "
+                "defines it, as it was when the model was published"
+            ) from error
     if "program" in architecture:
         return load_program(folder / "program.pt2")
     raise TamperedError(f"an architecture of no known kind: {sorted(architecture)}")

@@ -32,7 +32,7 @@ from workbench.home import home, new_folder, read_json, write_file, write_json
 from workbench.preprocessing import Preprocessing
 from workbench.registry.architectures import architecture_of, rebuild
 from workbench.registry.programs import save_program
-from workbench.types import JSON, Signature, TensorSpec
+from workbench.types import DATATYPES, JSON, NAME_PATTERN, Signature, TensorSpec
 
 __all__ = ["ModelVersion", "list_models", "publish", "signature_of", "version"]
 
@@ -41,11 +41,7 @@ _KEYS = (
     "name", "version", "created", "architecture", "parameters", "preprocessing", "signature",
     "settings", "metrics", "lineage", "checksums",
 )  # fmt: skip
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-_DATATYPES = {
-    "bool": "BOOL", "uint8": "UINT8", "int8": "INT8", "int16": "INT16", "int32": "INT32",
-    "int64": "INT64", "float32": "FP32", "float64": "FP64",
-}  # fmt: skip
+_NAME = re.compile(NAME_PATTERN)
 
 
 @dataclass(frozen=True)
@@ -62,7 +58,7 @@ class ModelVersion:
     name: str
     version: int
     folder: Path
-    record: JSON = field(repr=False)
+    record: JSON = field(repr=False, compare=False)
 
     @property
     def ref(self) -> str:
@@ -141,6 +137,11 @@ def publish(
 ) -> ModelVersion:
     """Keep the model as the next version of `name`, with all that explains it.
 
+    It is kept in the first of three ways that gives the same model back: by the name of its
+    builder, where `build` made it; by its class, where that can be imported and called without
+    arguments, and wherever it is loaded too; else as a program, which can be served anywhere and
+    not be trained. `workbench show` says which.
+
     Args:
         model: built or fitted; a module that was neither needs `example`.
         name: letters, digits, `.`, `_`, `-`.
@@ -148,9 +149,14 @@ def publish(
         example: raw rows, shaped (rows, ...), by default some the model was built or fitted with.
 
     Raises:
-        RequestError: the name cannot be a folder's, there is no example, or no way to store the
-            model without pickle.
+        RequestError: the name cannot be a folder's, the model or the evaluation is none, there is
+            no example, or no way to store the model without pickle.
     """
+    if not isinstance(model, nn.Module):
+        raise RequestError(
+            f"publish got {model!r:.80}, a {type(model).__name__}, expected a torch module first: "
+            "publish(model, 'name')"
+        )
     _check_name(name)
     metrics = _metrics(evaluation)
     rows = _example(model, example)
@@ -226,7 +232,7 @@ def signature_of(model: nn.Module, example: Any) -> Signature:
     """
     preprocessing = preprocessing_of(model, example)
     output = infer(model, preprocessing.batch(example)[:2], preprocessing)
-    row = TensorSpec("input", _DATATYPES[preprocessing.dtype], (-1, *preprocessing.shape))
+    row = TensorSpec("input", DATATYPES[preprocessing.dtype], (-1, *preprocessing.shape))
     return Signature((row,), (TensorSpec("output", "FP32", (-1, *output.shape[1:])),))
 
 
@@ -241,7 +247,12 @@ def _example(model: nn.Module, given: Any) -> Any:
 
 
 def _metrics(evaluation: Evaluation | None) -> dict[str, float]:
-    metrics = evaluation.metrics if evaluation else {}
+    if not isinstance(evaluation, Evaluation | None):
+        raise RequestError(
+            f"evaluation is a {type(evaluation).__name__}, expected what evaluate returns: "
+            "evaluation=evaluate(model, data.test)"
+        )
+    metrics = evaluation.metrics if evaluation is not None else {}
     strange = {name: value for name, value in metrics.items() if not math.isfinite(value)}
     if strange:
         raise RequestError(
@@ -264,7 +275,11 @@ def _lineage(model: nn.Module) -> JSON:
 
 
 def _write(name: str, record: JSON, files: dict[str, bytes]) -> ModelVersion:
-    """Write the folder under the next free number; where another takes it first, the one after."""
+    """Write the folder under the next free number; where another takes it first, the one after.
+
+    Raises:
+        RequestError: something that is no version lies where the folder belongs.
+    """
     while True:
         number = max(_numbers(name), default=0) + 1
         folder = _root() / name / str(number)
@@ -275,8 +290,14 @@ def _write(name: str, record: JSON, files: dict[str, bytes]) -> ModelVersion:
                     write_file(temporary / file, content, mode=0o444)
                 write_json(temporary / "version.json", whole, mode=0o444)
         except OSError:
-            if folder.exists():
+            if number in _numbers(name):
                 continue
+            for place in (folder, folder.parent):
+                if place.exists() and not place.is_dir():
+                    raise RequestError(
+                        f"{place} is a file, expected a folder or nothing: "
+                        "move it away and publish again"
+                    ) from None
             raise
         return _read(name, number)
 
