@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import logging
+import socket
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -201,18 +201,38 @@ class Slow(nn.Module):
         return x
 
 
-def test_a_model_that_raises_is_a_500_with_a_number(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_model_that_raises_is_a_500_whose_traceback_the_service_keeps(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
     Slow.gate.set()
-    with serve(Slow(), example=ROWS) as running, caplog.at_level(logging.ERROR):
+    with serve(Slow(), example=ROWS) as running:
+        assert running.last_error is None
         answer = ask(running, "POST", "/v2/models/model/infer", infer_body(-ROWS))
         assert answer.status == 500
-        assert answer.error.startswith("the model raised ArithmeticError; the service's log has")
+        said = "the model raised ArithmeticError; service.last_error in the kernel, or stderr of"
+        assert answer.error.startswith(f"{said} workbench serve, has request ")
         assert "secret" not in answer.error
-        (record,) = [r for r in caplog.records if r.name == "workbench.serving"]
-        assert record.getMessage().split()[1] == answer.error.split()[-1]
-        assert "secret detail" in caplog.text
+        kept = (running.last_error or "").splitlines()
+        assert kept[0] == f"request {answer.error.split()[-1]} failed"
+        assert (kept[1], kept[-1]) == (
+            "Traceback (most recent call last):", "ArithmeticError: secret detail"
+        )  # fmt: skip
+        ask(running, "POST", "/v2/models/model/infer", b"{")
+        assert running.last_error == "\n".join([*kept, ""])
         stats = running.stats()
-        assert (stats.requests, stats.errors, stats.mean_seconds) == (1, 1, None)
+        assert (stats.requests, stats.errors, stats.mean_seconds) == (2, 2, None)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_bytes_that_are_no_request_are_told_as_every_error(service: Service) -> None:
+    with socket.create_connection(("127.0.0.1", int(service.url[17:]))) as raw:
+        raw.sendall(b"\x16\x03\x01 no http\r\n\r\n")
+        head, _, body = b"".join(iter(lambda: raw.recv(4096), b"")).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+    assert b"\r\nContent-Type: application/json\r\n" in head
+    assert list(told := json.loads(body)) == ["error"]
+    assert told["error"].startswith("the bytes are no HTTP/1.1 request: ask by http://")
+    assert ask(service, "GET", "/v2/health/ready").status == 200
 
 
 def test_a_full_line_refuses_and_says_when_to_come_back() -> None:
@@ -253,6 +273,7 @@ def test_a_fitted_classifier_answers_with_labels() -> None:
     model = wb.build("convnet", data, seed=0)
     rows = data.train.inputs
     with serve(model, name="noise") as running:
+        assert ask(running, "GET", "/v2/models/noise").json["classes"] == ["a", "b", "c", "d"]
         asked, told = running.predict(rows), wb.predict(model, rows)
         assert torch.equal(asked.output, told.output)
         assert asked.probabilities is not None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ import torch
 from asking import ROWS, small_model
 
 import workbench as wb
+from workbench.errors import ServiceError
 from workbench.home import home
 from workbench.serving import find_service, serve
 
@@ -62,7 +64,35 @@ def test_a_version_is_served_until_sigterm() -> None:
         process.send_signal(signal.SIGTERM)
         rest, errors = process.communicate(timeout=20)
     assert (process.returncode, rest, errors) == (0, "", "")
-    assert not list((home() / "services").iterdir())
+    assert not list((home() / "services").glob("*.json"))
+
+
+def test_what_a_service_fails_at_is_on_stderr() -> None:
+    published()
+    program = (
+        "import workbench.serving.served as served\n"
+        "def broken(*_): raise ArithmeticError('secret detail')\n"
+        "served.infer = broken\n"
+        "import sys; sys.argv = ['workbench', 'serve', 'diabetes-linear']\n"
+        "from workbench.cli import main; main()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        found = find_service("diabetes-linear")
+        with pytest.raises(ServiceError, match="stderr of workbench serve, has request") as caught:
+            found.client().infer("diabetes-linear", {"input": np.zeros((1, 10), np.float32)})
+        with socket.create_connection(("127.0.0.1", int(found.url[17:]))) as raw:
+            raw.sendall(b"no http\r\n\r\n")
+            assert raw.recv(100)
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=20)
+    assert f"request {str(caught.value).split()[-1]} failed\nTraceback" in errors
+    assert "ArithmeticError: secret detail" in errors
+    assert "WARNING uvicorn.error: Invalid HTTP request received." in errors
+    assert found.token not in errors
 
 
 def test_ctrl_c_ends_it_with_3() -> None:
@@ -73,7 +103,7 @@ def test_ctrl_c_ends_it_with_3() -> None:
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=20)
     assert (process.returncode, errors) == (3, "")
-    assert not list((home() / "services").iterdir())
+    assert not list((home() / "services").glob("*.json"))
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ def test_a_file_whose_process_or_listener_is_gone_is_removed() -> None:
         write_listing(replace(DEAD, name="ended", url=service.url, token="t", pid=ended.pid))
         write_listing(replace(DEAD, name="recycled", url=service.url, token="of another"))
         assert [found.name for found in list_services()] == ["m"]
-        assert [path.name for path in (home() / "services").iterdir()] == ["m.json"]
+        assert [path.name for path in (home() / "services").glob("*.json")] == ["m.json"]
 
 
 def test_what_listens_and_stays_silent_counts_as_busy() -> None:

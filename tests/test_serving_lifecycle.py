@@ -26,6 +26,7 @@ from workbench.attached import attached
 from workbench.errors import RequestError, ServiceError, UnknownNameError
 from workbench.home import home, read_json
 from workbench.serving import Service, serve
+from workbench.serving.client import start_lock
 
 
 def test_run_again_the_cell_swaps_the_model_at_the_same_address() -> None:
@@ -156,13 +157,15 @@ def test_a_port_in_use_is_an_error_in_the_cell() -> None:
             ServiceError, match=f"port {port} of 127.0.0.1 is in use: pass another, or port=0"
         ):
             serve(small_model(), example=ROWS, port=port)
-    assert not list((home() / "services").glob("*"))
+    assert not list((home() / "services").glob("*.json"))
 
 
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
         ({"host": "192.0.2.1"}, ServiceError, r"cannot listen on 192\.0\.2\.1 port 0 \(.*\): pass"),
+        ({"port": "80"}, RequestError, "port is str '80': expected an int from 0 to 65535, 0 for"),
+        ({"port": True}, RequestError, "port is bool True: expected an int from 0 to 65535"),
         ({"port": 70000}, RequestError, "port 70000 is none: expected 0 to 65535"),
         ({"token": ""}, RequestError, "a token must be letters, digits and signs"),
         ({"token": "two words"}, RequestError, "a token must be .* pass another, or token=None"),
@@ -215,7 +218,9 @@ def test_a_server_that_cannot_start_raises_its_own_error(monkeypatch: pytest.Mon
         sys.exit(3)  # as uvicorn does where its start fails
 
     monkeypatch.setattr(uvicorn.Server, "run", broken)
-    with pytest.raises(ServiceError, match=r"service 'm' did not answer at .* within 30 s: 3; see"):
+    with pytest.raises(
+        ServiceError, match=r"service 'm' did not answer at .* within 30 s: 3; pass"
+    ):
         serve(small_model(), name="m", example=ROWS)
     assert not list((home() / "services").glob("*.json"))
 
@@ -275,6 +280,61 @@ def test_a_name_served_by_another_process_is_an_error_until_that_ends() -> None:
         assert (home() / "services" / "m.json").exists()
         with serve(small_model(), name="m", example=ROWS) as service:
             assert service.is_running
+
+
+RACE = """
+import sys, time
+sys.path.insert(0, {tests!r})
+from asking import ROWS, small_model
+from workbench.serving import Service, serve
+started = Service._wait_ready
+def late(self):
+    time.sleep(0.5)  # both have looked for the name by then
+    started(self)
+Service._wait_ready = late
+print("ready", flush=True)
+sys.stdin.readline()
+try:
+    service = serve(small_model(), name="m", example=ROWS)
+except Exception as error:
+    print(type(error).__name__, error, flush=True)
+else:
+    print(service.url, flush=True)
+    sys.stdin.readline()
+"""
+
+
+def test_of_two_processes_that_start_a_name_at_once_one_serves() -> None:
+    code = RACE.format(tests=str(Path(__file__).parent))
+    starting = [
+        subprocess.Popen(
+            [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(2)
+    ]
+    for process in starting:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in starting:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    said = [process.stdout.readline().strip() for process in starting if process.stdout]
+    for process in starting:
+        process.communicate("end\n", timeout=20)
+    refused, url = sorted(said)
+    assert re.fullmatch(r"http://127\.0\.0\.1:\d+", url)
+    assert refused.startswith(f"ServiceError service 'm' runs at {url} already, in process ")
+
+
+def test_a_name_that_is_being_started_elsewhere_is_an_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("workbench.serving.server._START", 0.1)
+    monkeypatch.setattr("workbench.serving.server._DRAIN", 0.1)
+    message = r"'m' is being started by another process, which holds .*m\.lock: wait for it"
+    with start_lock("m", timeout=0), pytest.raises(ServiceError, match=message):
+        serve(small_model(), name="m", example=ROWS)
 
 
 def test_a_process_that_ends_takes_its_service_and_file_along() -> None:

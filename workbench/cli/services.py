@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import signal
 import threading
 from types import FrameType
@@ -40,14 +41,23 @@ def _serve(
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
+    _log_to_stderr()
     with serve(model, host=host, port=port) as service:
         typer.echo(service.url)
         typer.echo(f"{service.model}; its token: workbench token {service.name}")
         while not asked_to_stop.wait(_LOOK):
             if not service.is_running:
-                raise ServiceError(f"service {service.name!r} ended by itself: see its log")
+                raise ServiceError(f"service {service.name!r} ended by itself: stderr says why")
     if signal.SIGINT in received:
         raise typer.Exit(3)
+
+
+def _log_to_stderr() -> None:
+    """Let what a service logs be seen: nobody else's cell is there to be disturbed."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    for name in ("workbench.serving", "uvicorn"):
+        logging.getLogger(name).addHandler(handler)
 
 
 def _token(name: Annotated[str, typer.Argument(help="A running service.")]) -> None:

@@ -10,6 +10,7 @@ import functools
 import logging
 import secrets
 import time
+import traceback
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
@@ -84,6 +85,7 @@ class Application:
         self.served = served  # each request reads it once, so a swap never shows half
         self._thread = InferenceThread()
         self._counters = _Counters()
+        self.last_error: str | None = None  # the text alone: a traceback would keep the model
         self.asgi = Guard(self._routes(), token=token, host=host)
 
     def stats(self) -> Stats:
@@ -91,6 +93,16 @@ class Application:
         count = self._counters
         mean = count.seconds / count.answered if count.answered else None
         return Stats(count.requests, count.errors, mean)
+
+    def keep(self, error: BaseException, what: str) -> None:
+        """Keep an error's traceback as `last_error`, and log it.
+
+        Args:
+            error: that nobody expected.
+            what: failed, for instance `"request 4f"`.
+        """
+        _log.error("%s failed", what, exc_info=error)
+        self.last_error = f"{what} failed\n{''.join(traceback.format_exception(error))}"
 
     def close(self) -> None:
         """Let the inference thread end."""
@@ -112,7 +124,7 @@ class Application:
                 ("POST", f"{root}/infer", self._counted(self._infer)),
             ]
         app = Starlette(
-            routes=[Route(path, _told(end), methods=[method]) for method, path, end in routes],
+            routes=[Route(path, self._told(end), methods=[method]) for method, path, end in routes],
             exception_handlers={HTTPException: _refused},
         )
         app.router.redirect_slashes = False  # clients of the protocol follow no redirect
@@ -120,12 +132,14 @@ class Application:
 
     async def _metadata(self, request: Request) -> Response:
         served = self._named(request)
+        classes = list(served.preprocessing.classes)
         return _json(
             {
                 "name": served.name,
                 "versions": [served.version],
                 "platform": "pytorch",
                 **served.signature.to_json(),
+                **({"classes": classes} if classes else {}),  # a regression has none
             }
         )
 
@@ -199,6 +213,30 @@ class Application:
 
         return counted
 
+    def _told(self, endpoint: _Endpoint) -> _Endpoint:
+        """Return the endpoint with whatever it raises told as an answer."""
+
+        @functools.wraps(endpoint)
+        async def told(request: Request) -> Response:
+            try:
+                return await endpoint(request)
+            except HTTPException:
+                raise
+            except RequestError as error:
+                return _error(400, str(error))
+            except FullError as error:
+                return _error(429, f"{error}: try again later", {"Retry-After": _RETRY_AFTER})
+            except ClientDisconnect:
+                return _error(400, "the client left before its request was whole")
+            except Exception as error:
+                number = secrets.token_hex(8)
+                self.keep(error, f"request {number}")
+                raised = f"the model raised {type(error).__name__}"
+                where = "service.last_error in the kernel, or stderr of workbench serve,"
+                return _error(500, f"{raised}; {where} has request {number}")
+
+        return told
+
 
 async def _health(_: Request) -> Response:
     return _json({"live": True, "ready": True})
@@ -206,30 +244,6 @@ async def _health(_: Request) -> Response:
 
 async def _server(_: Request) -> Response:
     return _json({"name": "workbench", "version": workbench.__version__, "extensions": EXTENSIONS})
-
-
-def _told(endpoint: _Endpoint) -> _Endpoint:
-    """Return the endpoint with whatever it raises told as an answer."""
-
-    @functools.wraps(endpoint)
-    async def told(request: Request) -> Response:
-        try:
-            return await endpoint(request)
-        except HTTPException:
-            raise
-        except RequestError as error:
-            return _error(400, str(error))
-        except FullError as error:
-            return _error(429, f"{error}: try again later", {"Retry-After": _RETRY_AFTER})
-        except ClientDisconnect:
-            return _error(400, "the client left before its request was whole")
-        except Exception as error:
-            number = secrets.token_hex(8)
-            _log.exception("request %s failed", number)
-            kind = type(error).__name__
-            return _error(500, f"the model raised {kind}; the service's log has request {number}")
-
-    return told
 
 
 async def _refused(request: Request, error: Exception) -> Response:

@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+from filelock import FileLock
+
 from workbench.errors import RequestError, ServiceError, UnknownNameError
 from workbench.home import home, read_json, write_json
 from workbench.serving.protocol import HEADER, read_answer, write_infer
@@ -30,6 +32,7 @@ __all__ = [
     "list_services",
     "read_listing",
     "remove_listing",
+    "start_lock",
     "write_listing",
 ]
 
@@ -159,6 +162,17 @@ def find_service(name: str) -> Listing:
     if listing is None:
         raise UnknownNameError("service", name, [known.name for known in list_services()])
     return listing
+
+
+def start_lock(name: str, *, timeout: float) -> FileLock:
+    """Return the lock that a process holds from its look for a name to writing that name's file.
+
+    Args:
+        name: of the service.
+        timeout: seconds to wait for another process.
+    """
+    _folder().mkdir(parents=True, exist_ok=True)
+    return FileLock(_folder() / f"{name}.lock", timeout=timeout)
 
 
 def write_listing(listing: Listing) -> None:

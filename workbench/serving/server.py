@@ -17,9 +17,12 @@ import time
 from types import TracebackType
 from typing import Any
 
+import h11
 import torch
 import uvicorn
+from filelock import Timeout
 from torch import nn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from workbench.errors import RequestError, ServiceError
 from workbench.evaluation.inference import Prediction, decide, probabilities
@@ -30,8 +33,10 @@ from workbench.serving.client import (
     ServiceClient,
     read_listing,
     remove_listing,
+    start_lock,
     write_listing,
 )
+from workbench.serving.protocol import encode
 from workbench.serving.security import new_token
 from workbench.serving.served import Served, served_from
 
@@ -42,6 +47,8 @@ _DRAIN = 5  # seconds for the answers under way when a service stops
 _ANY = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # bound to every address: how it is asked from here
 
 logging.getLogger("uvicorn").addHandler(logging.NullHandler())
+
+_NO_HTTP = "the bytes are no HTTP/1.1 request: ask by http://, since https:// is not spoken here"
 
 _lock = threading.RLock()
 _running: dict[str, Service] = {}
@@ -81,8 +88,7 @@ def serve(
             running._check_same(host, port, token)
             running._swap(served)
             return running
-        _check_free(served.name)
-        service = Service(served, host=host, port=port, token=token)
+        service = _start(served, host=host, port=port, token=token)
         _running[served.name] = service
         return service
 
@@ -103,7 +109,7 @@ class Service:
             uvicorn.Config(
                 self._app.asgi,
                 loop="asyncio",
-                http="h11",
+                http=_Protocol,
                 ws="none",
                 lifespan="off",
                 log_config=None,
@@ -139,6 +145,11 @@ class Service:
     def is_running(self) -> bool:
         """Whether it answers still."""
         return self._thread.is_alive() and not self._server.should_exit
+
+    @property
+    def last_error(self) -> str | None:
+        """The traceback of the last request that the model failed at, with its number, or None."""
+        return self._app.last_error
 
     def predict(self, rows: Any) -> Prediction:
         """Return what the service says of raw rows, asked over HTTP; equal to `predict`'s answer.
@@ -236,6 +247,7 @@ class Service:
             self._server.run(sockets=[listener])
         except BaseException as error:  # uvicorn exits by SystemExit, which a thread swallows
             self._failure = error
+            self._app.keep(error, "the server")
         finally:
             listener.close()
 
@@ -251,8 +263,47 @@ class Service:
             time.sleep(0.02)
         raise ServiceError(
             f"service {self.name!r} did not answer at {self.url} within {_START:g} s: "
-            f"{self._failure or 'its server started and stayed silent'}; see its log"
+            f"{self._failure or 'its server started and stayed silent'}; pass another port=, or "
+            "try `workbench serve`, whose stderr has its errors"
         ) from self._failure
+
+
+class _Protocol(H11Protocol):
+    """A connection that tells bytes which are no request as every other error."""
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what cannot be parsed, and close the connection."""
+        body = encode({"error": _NO_HTTP})
+        headers = [
+            ("Content-Type", "application/json"),
+            ("Content-Length", str(len(body))),
+            ("Connection", "close"),
+        ]
+        events = (
+            h11.Response(status_code=400, headers=headers, reason=b"Bad Request"),
+            h11.Data(data=body),
+            h11.EndOfMessage(),
+        )
+        for event in events:
+            self.transport.write(self.conn.send(event) or b"")
+        self.transport.close()
+
+
+def _start(served: Served, *, host: str, port: int, token: str | None) -> Service:
+    """Return a new service, no other process having looked for its name or taken it meanwhile.
+
+    Raises:
+        ServiceError: another process serves that name, or has been starting it for too long.
+    """
+    try:
+        with start_lock(served.name, timeout=_START + _DRAIN):
+            _check_free(served.name)
+            return Service(served, host=host, port=port, token=token)
+    except Timeout as busy:
+        raise ServiceError(
+            f"service {served.name!r} is being started by another process, which holds "
+            f"{busy.lock_file}: wait for it, or choose another name="
+        ) from None
 
 
 def _check_free(name: str) -> None:
@@ -267,7 +318,7 @@ def _check_free(name: str) -> None:
 
 def _listen(host: str, port: int) -> socket.socket:
     """Return a listening socket; binding in the caller makes its errors the cell's own."""
-    if not 0 <= port <= 65535:
+    if not 0 <= _number(port) <= 65535:
         raise RequestError(f"port {port} is none: expected 0 to 65535, 0 for a free one")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
@@ -281,6 +332,16 @@ def _listen(host: str, port: int) -> socket.socket:
             f"cannot listen on {host} port {port} ({error.strerror or error}): pass an address "
             "of this machine, and a port from 1024 on or 0"
         ) from None
+
+
+def _number(port: object) -> int:
+    """Return a port as it came, having checked that it is a whole number."""
+    if isinstance(port, bool) or not isinstance(port, int):
+        raise RequestError(
+            f"port is {type(port).__name__} {port!r:.40}: expected an int from 0 to 65535, "
+            "0 for a free one"
+        )
+    return port
 
 
 @atexit.register
