@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -26,7 +27,9 @@ from workbench.home import home
 from workbench.journal import read_lines
 from workbench.models import build
 from workbench.registry import ModelVersion, list_models, publish, version
+from workbench.serving.tensors import datatype_of
 from workbench.training import fit
+from workbench.types import DATATYPES
 
 ROOT = Path(workbench.__file__).parents[1]
 X = torch.randn(12, 4, generator=torch.Generator().manual_seed(0))
@@ -486,3 +489,9 @@ def test_a_damaged_record_hides_no_other_version() -> None:
     record.write_text("{")
     with pytest.warns(UserWarning, match=r"broken/1/version\.json cannot be read"):
         assert [made.ref for made in list_models()] == ["whole@1"]
+
+
+def test_the_datatypes_are_those_that_services_speak() -> None:
+    for name, word in DATATYPES.items():
+        assert datatype_of(np.zeros(1, dtype=name)) == word
+        assert isinstance(getattr(torch, name), torch.dtype)
