@@ -95,11 +95,18 @@ def test_a_cell_that_is_not_python_is_refused() -> None:
         ("name=5", "5"),
         ("name='5'", "5"),
         ("name=null", "null"),
+        ("title=None", None),
+        ("title=null", None),
+        ("title=none", None),
+        ("title=5", "5"),
+        ("validation=none", None),
         ("unheard=5", 5),
     ],
 )
 def test_assignments_are_literals_or_words(text: str, value: object) -> None:
-    read = parse_assignments([text], known())[text.partition("=")[0]]
+    read = parse_assignments([text], known(f"{CELL}title: str | None = 'a'"))[
+        text.partition("=")[0]
+    ]
     assert (read, type(read)) == (value, type(value))
 
 

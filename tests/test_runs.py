@@ -48,7 +48,7 @@ def test_a_run_keeps_what_explains_it(done: Run) -> None:
     assert done.parameters == {"epochs": 3, "seed": 0, "widths": [4, 5]}
     assert (done.record["given"], done.record["seed"]) == (["epochs", "widths"], 0)
     assert done.published == ["line@1"]
-    assert done.record["datasets"] == {"line": "ab12"}
+    assert done.record["datasets"] == [{"name": "line", "fingerprint": "ab12"}]
     source = Path(done.record["notebook"]["path"])
     assert done.record["notebook"]["sha256"] == hashlib.sha256(source.read_bytes()).hexdigest()
     names = {path.name for path in done.folder.iterdir()}

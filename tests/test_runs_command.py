@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -142,6 +143,18 @@ def test_a_folder_is_checked_before_its_first_notebook_runs(tmp_path: Path) -> N
     said = CliRunner().invoke(app, ["run", str(tmp_path / "empty")])
     assert isinstance(said.exception, RequestError)
     assert "holds no notebook: expected .ipynb files" in str(said.exception)
+
+
+def test_all_folders_of_runs_are_checked_before_the_first_runs(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write_notebook(tmp_path / "all" / f"{name}.ipynb", "1")
+    out = tmp_path / "out"
+    (out / "b").mkdir(parents=True)
+    (out / "b" / "mine").write_text("")
+    said = CliRunner().invoke(app, ["run", str(tmp_path / "all"), "--out", str(out)])
+    assert isinstance(said.exception, RequestError)
+    assert re.search("out '.*b' holds mine, expected an absent or empty", str(said.exception))
+    assert [path.name for path in out.iterdir()] == ["b"]
 
 
 def test_runs_are_listed_as_text_and_as_json(tmp_path: Path) -> None:

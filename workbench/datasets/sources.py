@@ -44,8 +44,12 @@ _NPM = (  # one quick retry: npm's own patience is minutes
     *("pack", "--ignore-scripts", "--loglevel=error", "--no-update-notifier"),
     *("--fetch-retries=1", "--fetch-retry-mintimeout=1000", "--cache=cache"),
 )
-# What a dead network, a bad archive, a bad image or a bad number raises; anything else is a bug.
-_FAILURES = (OSError, ValueError, EOFError, tarfile.TarError, zlib.error)
+# What a dead network, a bad archive, a bad image, a bad number or a strange label raises; anything
+# else is a bug.
+_FAILURES = (
+    *(OSError, ValueError, OverflowError, TypeError, EOFError),
+    *(tarfile.TarError, zlib.error),
+)
 
 
 @dataclass(frozen=True)

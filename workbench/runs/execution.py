@@ -27,7 +27,7 @@ from workbench.types import JSON
 if TYPE_CHECKING:
     from workbench.runs.engine import Client
 
-__all__ = ["execute", "run"]
+__all__ = ["check_out", "execute", "run"]
 
 # What a cell raises when its environment fails: no data source, no memory, no time.
 _ENVIRONMENT = {"SourceError", "MemoryError", "OutOfMemoryError", "TimeoutError"}
@@ -98,6 +98,34 @@ def execute(
     return Run.read(folder)
 
 
+def check_out(out: Path) -> None:
+    """Check that a run's folder can be at `out`, and make nothing.
+
+    Raises:
+        RequestError: it is a file, or holds something.
+    """
+    folder = out.expanduser().absolute()
+    try:
+        held = sorted(path.name for path in folder.iterdir())
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise RequestError(_no_folder(folder, error)) from None
+    if held:
+        raise RequestError(_not_empty(folder, held))
+
+
+def _no_folder(folder: Path, error: OSError) -> str:
+    return f"out {str(folder)!r} cannot be a run's folder: {error.strerror}"
+
+
+def _not_empty(folder: Path, held: list[str]) -> str:
+    return (
+        f"out {str(folder)!r} holds {', '.join(held[:3])}, expected an absent or empty folder: "
+        "a run never writes over another, so give it a folder of its own"
+    )
+
+
 def _first_record(path: Path, document: Any, parameters: JSON, given: list[str]) -> JSON:
     """Return the record of a run that has not begun."""
     titles = headings(document)
@@ -124,7 +152,7 @@ def _first_record(path: Path, document: Any, parameters: JSON, given: list[str])
         "error": None,
         "metrics": {},
         "published": [],
-        "datasets": {},
+        "datasets": [],
     }
 
 
@@ -139,14 +167,9 @@ def _new_folder(out: str | Path | None, identity: str) -> Path:
         folder.mkdir(parents=True, exist_ok=out is not None)
         held = sorted(path.name for path in folder.iterdir())
     except OSError as error:
-        raise RequestError(
-            f"out {str(folder)!r} cannot be a run's folder: {error.strerror}"
-        ) from None
+        raise RequestError(_no_folder(folder, error)) from None
     if held:
-        raise RequestError(
-            f"out {str(folder)!r} holds {', '.join(held[:3])}, expected an absent or empty folder: "
-            "a run never writes over another, so give it a folder of its own"
-        )
+        raise RequestError(_not_empty(folder, held))
     return folder
 
 

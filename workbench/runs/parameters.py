@@ -26,7 +26,7 @@ from workbench.types import JSON
 __all__ = ["Parameter", "bind", "declared", "inject", "parse_assignments", "read_file"]
 
 _INJECTED = "injected-parameters"
-_WORDS = {"true": True, "false": False, "null": None}
+_WORDS = {"true": True, "false": False, "null": None, "none": None}
 _SCALARS = (type(None), bool, int, float, str)
 
 
@@ -99,7 +99,10 @@ def parse_assignments(pairs: Iterable[str], known: Mapping[str, Parameter]) -> J
             raise RequestError(f"-p {pair!r} is not an assignment: write -p name=value")
         name = name.strip()
         value = _literal(text)
-        stays = name in known and isinstance(known[name].default, str)
+        parameter = known.get(name)
+        stays = parameter is not None and isinstance(parameter.default, str)
+        if stays and value is None and parameter is not None and parameter.nullable:
+            stays = False
         values[name] = text if stays and not isinstance(value, str) else value
     return values
 

@@ -7,6 +7,8 @@ lock is that of a run that was killed.
 
 from __future__ import annotations
 
+import time
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +27,11 @@ if TYPE_CHECKING:
 __all__ = ["FORMAT", "Run", "RunList", "State", "list_runs", "remembered", "run_lock"]
 
 FORMAT = 1
+_KEYS = (
+    *("format", "id", "state", "notebook", "parameters"),
+    *("started", "seconds", "metrics", "published", "datasets"),
+)
+_TRIES, _PAUSE = 5, 0.02  # a look for a lock takes it for a moment, and two may look at once
 State = Literal["running", "done", "failed", "interrupted", "killed"]
 
 
@@ -46,7 +53,8 @@ class Run:
 
         Raises:
             RequestError: there is no run.
-            TamperedError: its record is of a format that this workbench does not read.
+            TamperedError: its record cannot be read, or is of a format that this workbench does
+                not read.
         """
         record = _record(folder)
         if record["state"] == "running" and not _is_locked(folder):
@@ -150,22 +158,28 @@ class RunList(Sequence[Run]):
 
 
 def list_runs() -> RunList:
-    """Return the runs of this home, oldest first.
+    """Return the runs of this home, oldest first; of one that cannot be read, warn.
 
     A run that was given another folder is not among them; `Run.read(folder)` reads it.
     """
     folders = [path.parent for path in (home() / "runs").glob("*/run.json")]
-    runs = [Run.read(folder) for folder in folders]
+    runs = []
+    for folder in folders:
+        try:
+            runs.append(Run.read(folder))
+        except TamperedError as error:  # one damaged record must not hide all the others
+            warnings.warn(str(error), stacklevel=2)
     return RunList(sorted(runs, key=lambda run: (run.record["started"], run.id)))
 
 
 def remembered(folder: Path) -> dict[str, Any]:
     """Return what the kernel has left in the journals: metrics, published versions, datasets."""
     events = read_lines(folder / "events.jsonl")
+    loads = [(e["dataset"], e["fingerprint"]) for e in events if e["event"] == "load"]
     return {
         "metrics": {line["name"]: line["value"] for line in read_lines(folder / "metrics.jsonl")},
         "published": [line["ref"] for line in events if line["event"] == "publish"],
-        "datasets": {e["dataset"]: e["fingerprint"] for e in events if e["event"] == "load"},
+        "datasets": [{"name": n, "fingerprint": f} for n, f in dict.fromkeys(loads)],
     }
 
 
@@ -175,12 +189,14 @@ def run_lock(folder: Path) -> FileLock:
 
 
 def _is_locked(folder: Path) -> bool:
-    lock = run_lock(folder)
-    try:
-        with lock:
-            return False
-    except Timeout:
-        return True
+    """Return whether a living run holds its lock, and not another reader that looks as well."""
+    for _ in range(_TRIES):
+        try:
+            with run_lock(folder):
+                return False
+        except Timeout:
+            time.sleep(_PAUSE)
+    return True
 
 
 def _record(folder: Path) -> JSON:
@@ -188,9 +204,23 @@ def _record(folder: Path) -> JSON:
         record: JSON = read_json(folder / "run.json")
     except FileNotFoundError:
         raise RequestError(f"no run in {str(folder)!r}: it holds no run.json") from None
+    except (OSError, ValueError) as error:
+        raise TamperedError(_damaged(folder, f"it cannot be read: {error}")) from None
+    if not isinstance(record, dict):
+        raise TamperedError(_damaged(folder, f"it holds a {type(record).__name__}"))
     if record.get("format") != FORMAT:
         raise TamperedError(
             f"{folder / 'run.json'} is of format {record.get('format')!r}, this workbench reads "
             f"format {FORMAT}: use the workbench that wrote it"
         )
+    missing = [key for key in _KEYS if key not in record]
+    if missing:
+        raise TamperedError(_damaged(folder, f"it lacks {', '.join(missing)}"))
     return record
+
+
+def _damaged(folder: Path, found: str) -> str:
+    return (
+        f"{folder / 'run.json'} is not the record of a run: {found}, expected the JSON that the "
+        "run wrote; restore it, or move its folder elsewhere"
+    )
