@@ -160,6 +160,7 @@ def test_a_frame_is_read_by_the_names_of_its_columns() -> None:
     assert made.batch(frame[["c", "a", "b"]]).tolist() == [[1, 3, 1], [2, 4, 0]]
     with pytest.raises(RequestError, match="inputs lack the columns b: expected a, b, c"):
         made.batch(frame[["a", "c"]])
+    assert made.batch(pd.DataFrame([[1, 3, 1]])).tolist() == [[1, 3, 1]]
 
 
 def test_columns_that_are_no_numbers_are_named() -> None:

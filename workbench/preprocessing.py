@@ -114,7 +114,8 @@ class Preprocessing:
 
     def _by_name(self, rows: Any) -> Any:
         """Return a DataFrame's columns in the order of the features; anything else as it is."""
-        if not self.features or not hasattr(rows, "columns"):
+        named = hasattr(rows, "columns") and list(rows.columns) != list(range(len(rows.columns)))
+        if not self.features or not named:  # columns numbered by pandas have no names
             return rows
         missing = [name for name in self.features if name not in rows.columns]
         if missing:
