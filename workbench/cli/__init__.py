@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+from types import FrameType
 
 import typer
 
@@ -29,6 +31,7 @@ def main() -> None:
 
     An error of the workbench is printed without a traceback; any other is a defect and keeps its.
     """
+    signal.signal(signal.SIGTERM, _interrupt)  # serve and run set handlers of their own
     try:
         app()
     except WorkbenchError as error:
@@ -36,3 +39,8 @@ def main() -> None:
         sys.exit(error.exit_code)
     except SystemExit as end:
         sys.exit(3 if end.code == 130 else end.code)  # typer's code for Ctrl-C
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """End as Ctrl-C does, so that what was started is ended too."""
+    raise KeyboardInterrupt
