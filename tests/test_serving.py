@@ -16,6 +16,7 @@ from asking import ROWS, ask, bearer, infer_body, small_model
 from torch import Tensor, nn
 
 import workbench as wb
+from workbench.errors import RequestError
 from workbench.serving import Service, serve
 from workbench.serving.app import MAX_BODY
 
@@ -128,12 +129,13 @@ def test_a_chunked_body_is_read(service: Service) -> None:
     assert ask(service, "POST", "/v2/models/small/infer", parts).status == 200
 
 
-def test_what_is_not_finite_goes_in_and_out(service: Service) -> None:
-    rows = torch.tensor([[float("nan"), 1.0], [float("inf"), 1.0]])
-    with np.errstate(invalid="ignore"):
-        np.testing.assert_array_equal(service.predict(rows).output.numpy(), local(rows))
+def test_what_is_not_finite_is_refused_before_the_model(service: Service) -> None:
+    rows = torch.tensor([[float("nan"), 1.0], [1.0, 1.0]])
+    with pytest.raises(RequestError, match="inputs hold NaN or infinite values in 1 of 2 rows"):
+        service.predict(rows)
     headers = {**bearer(service), "Inference-Header-Content-Length": "0"}
-    assert ask(service, "POST", "/v2/models/small/infer", rows.numpy().tobytes(), headers).body
+    told = ask(service, "POST", "/v2/models/small/infer", rows.numpy()[:1].tobytes(), headers)
+    assert (told.status, b"inputs hold NaN" in told.body) == (400, True)
 
 
 INFER = "/v2/models/small/infer"
@@ -161,7 +163,7 @@ PREDICT = "/v1/models/small:predict"
         ("POST", PREDICT, b'{"instances": [[1, "a"]]}', 400, "are not an array of numbers"),
         ("POST", PREDICT, b'{"instances": [[1], [1, 2]]}', 400, "are not an array of numbers"),
         ("POST", PREDICT, b'{"instances": [[1, null]]}', 400, "are not an array of numbers"),
-        ("POST", PREDICT, b'{"instances": [[1, 1e39]]}', 400, "too large to be a float"),
+        ("POST", PREDICT, b'{"instances": [[1, 1e39]]}', 400, "inputs hold NaN or infinite"),
         ("POST", PREDICT, b'{"rows": [[1, 2]]}', 400, "missing required field `instances`"),
     ],
 )

@@ -168,8 +168,6 @@ class Application:
             raise RequestError(
                 f"instances has {len(instances)} entries of one row: expected a list of rows"
             )
-        if rows.is_floating_point() and not rows.isfinite().all():
-            raise RequestError("instances has a value that is too large to be a float")
         output = await self._answer(served, rows)
         return Response(write_predictions(output.numpy()), media_type="application/json")
 

@@ -25,7 +25,7 @@ from torch import nn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from workbench.errors import RequestError, ServiceError
-from workbench.evaluation.inference import Prediction, decide, probabilities
+from workbench.evaluation import Prediction
 from workbench.registry import ModelVersion
 from workbench.serving.app import Application, Stats
 from workbench.serving.client import (
@@ -168,9 +168,7 @@ class Service:
         inputs = {served.signature.inputs[0].name: raw.cpu().numpy()}
         outputs = ServiceClient(self.url, self.token).infer(self.name, inputs)
         output = torch.from_numpy(outputs[served.signature.outputs[0].name].copy())
-        chances = probabilities(output, served.preprocessing.classes)
-        labels = None if chances is None else served.preprocessing.labels(decide(chances))
-        return Prediction(output, chances, labels)
+        return Prediction.of(output, served.preprocessing)
 
     def stats(self) -> Stats:
         """Return how many inferences were asked for, how many failed, and how long they took."""

@@ -1,7 +1,8 @@
 """Tensors on the wire: the datatypes of the Open Inference Protocol, as JSON and as raw bytes.
 
-NaN and infinities travel exactly as bytes. In JSON an answer has null for them and a request cannot
-say them. Every malformed tensor raises RequestError and nothing else.
+NaN and infinities travel exactly as bytes, though no model is asked with them. In JSON an answer
+has null for them and a request cannot say them. Every malformed tensor raises RequestError and
+nothing else.
 """
 
 from __future__ import annotations
