@@ -225,7 +225,7 @@ def test_no_batch_is_of_one_row_alone(rows: int, sizes: list[int]) -> None:
 
 
 def test_batchnorm_learns_from_a_last_lone_row() -> None:
-    fit(net(), clusters(33, validation=0), epochs=1, batch_size=8)
+    assert fit(net(), clusters(33, validation=0), epochs=1, batch_size=8).state == "done"
 
 
 def test_a_loss_of_ones_own_is_minimized() -> None:

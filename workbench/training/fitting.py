@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any, Literal
@@ -86,11 +89,18 @@ def fit(
     _check_trainable(model)
     preprocessing = _preprocessing(model, data)
     where = choose_device(device)
-    own = {**_DEFAULTS, **getattr(model, "fit_defaults", {})}
-    rows = _whole("batch_size", own["batch_size"] if batch_size is None else batch_size)
+    usual = {**_DEFAULTS, **getattr(model, "fit_defaults", {})}
+    given = {
+        "optimizer": optimizer,
+        "lr": lr,
+        "batch_size": batch_size,
+        "weight_decay": weight_decay,
+    }
+    chosen = {**usual, **{name: value for name, value in given.items() if value is not None}}
+    rows = _whole("batch_size", chosen["batch_size"])
     batches = Batches(data.train, rows, seed=seed, device=where)
     n_steps = _n_steps(epochs, steps, batches.steps_per_epoch)
-    chosen_loss = _loss(model.to(where), data, preprocessing, loss)
+    objective = _loss(model.to(where), data, preprocessing, loss)
     settings = Settings(
         model=_name(model),
         data=data.name,
@@ -98,45 +108,60 @@ def fit(
         steps=n_steps,
         epochs=n_steps / batches.steps_per_epoch,
         batch_size=batches.batch_size,
-        optimizer=optimizer or own["optimizer"],
-        lr=_number("lr", own["lr"] if lr is None else lr),
+        optimizer=chosen["optimizer"],
+        lr=_number("lr", chosen["lr"]),
         momentum=_number("momentum", momentum),
-        weight_decay=_number(
-            "weight_decay", own["weight_decay"] if weight_decay is None else weight_decay
-        ),
+        weight_decay=_number("weight_decay", chosen["weight_decay"]),
         schedule="triangle",
         seed=seed,
         device=str(where),
         threads=_n_threads(model, data, batches.batch_size),
     )
-    chosen_optimizer = _optimizer(model, settings)
-    training = Training(settings)
-    memory = attached(model)
+    stepper, training = _optimizer(model, settings), Training(settings)
+    with (
+        _kept(model, data, preprocessing, training, usual_lr=usual["lr"]),
+        Pulse(settings) as pulse,
+        threads(settings.threads),
+        torch.random.fork_rng(),
+    ):
+        torch.manual_seed(generator(seed, "draws").initial_seed())
+        train(
+            model,
+            batches,
+            training=training,
+            preprocessing=preprocessing,
+            optimizer=stepper,
+            loss=objective,
+            validation=data.validation,
+            pulse=pulse,
+        )
+    return training
+
+
+@contextlib.contextmanager
+def _kept(
+    model: nn.Module,
+    data: Dataset,
+    preprocessing: Preprocessing,
+    training: Training,
+    *,
+    usual_lr: float,
+) -> Iterator[None]:
+    """Remember the training with its model and in the run; undo everything after a divergence."""
+    memory, before = attached(model), copy.deepcopy(model.state_dict())
     known = replace(memory)
     memory.preprocessing, memory.training = preprocessing, training
     memory.example = data.train.inputs[:_EXAMPLE_ROWS].clone()
-    before = {name: value.clone() for name, value in model.state_dict().items()}
     started = time.perf_counter()
     try:
-        with Pulse(settings) as pulse, threads(settings.threads), torch.random.fork_rng():
-            torch.manual_seed(generator(seed, "draws").initial_seed())
-            train(
-                model,
-                batches,
-                training=training,
-                preprocessing=preprocessing,
-                optimizer=chosen_optimizer,
-                loss=chosen_loss,
-                validation=data.validation,
-                pulse=pulse,
-            )
+        yield
         training.state = "done"
     except DivergedError as error:
         training.state = "failed"
         model.load_state_dict(before)
         memory.preprocessing, memory.example = known.preprocessing, known.example
         memory.training = known.training  # the one that the weights come from
-        advice = _advice(training, own["lr"])
+        advice = _advice(training, usual_lr)
         raise DivergedError(f"{error}: {advice}. The model is as it was before this fit.") from None
     except BaseException as error:
         training.state = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
@@ -146,8 +171,7 @@ def fit(
         model.eval()
         last = training.history.epochs[-1] if training.history.epochs else {}
         last = {name: value for name, value in last.items() if math.isfinite(value)}
-        journal.note("fit", state=training.state, settings=settings.to_json(), last=last)
-    return training
+        journal.note("fit", state=training.state, settings=training.settings.to_json(), last=last)
 
 
 def _check_trainable(model: nn.Module) -> None:
