@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from workbench.determinism import seed_everything
+
+if TYPE_CHECKING:
+    from workbench.serving import Service
 
 
 @pytest.fixture(autouse=True)
@@ -15,3 +20,16 @@ def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORKBENCH_HEADLESS", "1")
     monkeypatch.delenv("WORKBENCH_RUN", raising=False)
     seed_everything(0)
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """Serve a small model to all tests of one file."""
+    from asking import ROWS, small_model
+
+    from workbench.serving import serve
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WORKBENCH_HOME", str(tmp_path_factory.mktemp("home")))
+        with serve(small_model(), name="small", example=ROWS) as running:
+            yield running

@@ -21,14 +21,6 @@ from workbench.serving import Service, serve
 from workbench.serving.app import MAX_BODY
 
 
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("WORKBENCH_HOME", str(tmp_path_factory.mktemp("home")))
-        with serve(small_model(), name="small", example=ROWS) as running:
-            yield running
-
-
 @pytest.fixture
 def client(service: Service) -> Iterator[triton.InferenceServerClient]:
     with triton.InferenceServerClient(service.url.removeprefix("http://")) as made:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
 
 import pytest
-from asking import ROWS, ask, bearer, infer_body, small_model
+from asking import ask, bearer, infer_body
 from starlette.datastructures import Headers
 
-from workbench.serving import Service, serve
+from workbench.serving import Service
 from workbench.serving.security import new_token, refusal
 
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "STRANGE"]
@@ -18,14 +17,6 @@ PATHS = [
     "/v2/models/small/infer", "/v1/models/small:predict", "/nothing",
 ]  # fmt: skip
 INFER = "/v2/models/small/infer"
-
-
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("WORKBENCH_HOME", str(tmp_path_factory.mktemp("home")))
-        with serve(small_model(), name="small", example=ROWS) as running:
-            yield running
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -420,3 +420,10 @@ def test_a_copy_of_a_model_trains_alike() -> None:
     twin = copy.deepcopy(model)
     first, second = (fit(m, data, epochs=1) for m in (model, twin))
     assert first.history == second.history
+
+
+def test_a_refused_fit_leaves_the_model_in_its_mode() -> None:
+    model = net().eval()
+    with pytest.raises(RequestError, match="lr must be more than 0"):
+        fit(model, clusters(), lr=-1)
+    assert not any(module.training for module in model.modules())

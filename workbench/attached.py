@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from workbench.preprocessing import Preprocessing
     from workbench.training import Training
 
-__all__ = ["Attached", "attached"]
+__all__ = ["EXAMPLE_ROWS", "Attached", "attached"]
+
+EXAMPLE_ROWS = 4  # raw rows kept to show what a model takes
 
 
 @dataclass

@@ -8,11 +8,12 @@ import platform
 from collections.abc import Iterator
 
 import torch
+from torch import nn
 
 from workbench.errors import RequestError
 from workbench.types import JSON
 
-__all__ = ["choose_device", "hardware", "threads"]
+__all__ = ["choose_device", "device_of", "hardware", "threads"]
 
 
 def choose_device(device: str | torch.device | None = None) -> torch.device:
@@ -35,6 +36,11 @@ def choose_device(device: str | torch.device | None = None) -> torch.device:
             "Pass device='cpu', or None to let the workbench choose."
         ) from None
     return chosen
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Return the device that the model's parameters are on; the CPU where it has none."""
+    return next((p.device for p in model.parameters()), torch.device("cpu"))
 
 
 @contextlib.contextmanager

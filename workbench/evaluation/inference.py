@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from workbench.attached import attached
+from workbench.devices import device_of
 from workbench.errors import RequestError
 from workbench.evaluation.losses import is_binary
 from workbench.modes import evaluating
@@ -116,7 +117,7 @@ def infer(
         raise RequestError("there are no rows to predict: pass at least one")
     if batch_size < 1:
         raise RequestError(f"batch_size must be a whole number from 1 up, got {batch_size!r}")
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    device = device_of(model)
     outputs = []
     with evaluating(model), torch.inference_mode(), _bar(label, len(raw)) as advance:
         for part in raw.split(batch_size):

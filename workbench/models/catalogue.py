@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from workbench.attached import attached
+from workbench.attached import EXAMPLE_ROWS, attached
 from workbench.determinism import check_seed
 from workbench.errors import RequestError, UnknownNameError
 from workbench.models.convnet import ConvNet
@@ -42,7 +42,6 @@ _SIZES: Mapping[str, Mapping[str, JSON]] = {
 }
 
 _IMAGES_ONLY = ("lenet", "convnet")
-_EXAMPLE_ROWS = 4
 
 
 def build(
@@ -74,7 +73,7 @@ def build(
     check_seed(seed)
     own = _checked_sizes(name, sizes)
     preprocessing = Preprocessing.fitted(data.train.inputs, data.classes, data.features)
-    example = data.train.inputs[:_EXAMPLE_ROWS].clone()
+    example = data.train.inputs[:EXAMPLE_ROWS].clone()
     chosen = {
         "inputs": list(preprocessing(example).shape[1:]),
         "outputs": _n_outputs(data),

@@ -11,6 +11,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from workbench.attached import attached
+from workbench.devices import device_of
 from workbench.modes import evaluating
 from workbench.preprocessing import Preprocessing
 
@@ -73,7 +74,7 @@ def summary(model: nn.Module, data: Dataset) -> Summary:
         data: gives the rows.
     """
     preprocessing = attached(model).preprocessing or Preprocessing.fitted(data.train.inputs)
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    device = device_of(model)
     x = preprocessing(data.train.inputs[:2]).to(device)
     calls = _calls(model, x)
     return Summary(

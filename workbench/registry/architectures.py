@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from workbench.attached import attached
+from workbench.devices import device_of
 from workbench.errors import RequestError, TamperedError
 from workbench.evaluation import infer
 from workbench.models import construct
@@ -34,7 +35,7 @@ def architecture_of(model: nn.Module, raw: Tensor, preprocessing: Preprocessing)
         preprocessing: of the model.
     """
     answers = infer(model, raw, preprocessing)
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    device = device_of(model)
     name = f"{type(model).__module__}:{type(model).__qualname__}"
     for way in (attached(model).architecture, {"class": name}):
         if way is None:

@@ -23,6 +23,7 @@ from workbench.errors import RequestError, ServiceError, UnknownNameError
 from workbench.home import home, read_json, write_json
 from workbench.serving.protocol import HEADER, read_answer, write_infer
 from workbench.serving.tensors import Array
+from workbench.types import NAME_PATTERN
 
 __all__ = [
     "Listing",
@@ -137,7 +138,7 @@ def check_name(name: str) -> str:
     Raises:
         RequestError: it cannot.
     """
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
+    if not re.fullmatch(NAME_PATTERN, name):
         raise RequestError(
             f"service name {name!r:.120} cannot be used: expected up to 100 letters, digits, "
             "dots, dashes and underscores, the first a letter or digit"

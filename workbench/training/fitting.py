@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from workbench import journal
-from workbench.attached import attached
+from workbench.attached import EXAMPLE_ROWS, attached
 from workbench.datasets import Dataset
 from workbench.determinism import check_seed, generator
 from workbench.devices import choose_device, threads
@@ -23,6 +23,7 @@ from workbench.errors import DivergedError, RequestError, UnknownNameError
 from workbench.evaluation import infer
 from workbench.evaluation.losses import Loss, check_outputs, task_loss
 from workbench.models import summary
+from workbench.modes import evaluating
 from workbench.preprocessing import Preprocessing
 from workbench.training.batches import Batches
 from workbench.training.loop import train
@@ -38,7 +39,6 @@ _DEFAULTS: dict[str, Any] = {
     "batch_size": 64,
     "weight_decay": 0.0,
 }
-_EXAMPLE_ROWS = 4
 _LITTLE_WORK = 10_000_000  # multiply-adds a step; below it a second thread gains nothing
 
 
@@ -151,7 +151,7 @@ def _kept(
     memory, before = attached(model), copy.deepcopy(model.state_dict())
     known = replace(memory)
     memory.preprocessing, memory.training = preprocessing, training
-    memory.example = data.train.inputs[:_EXAMPLE_ROWS].clone()
+    memory.example = data.train.inputs[:EXAMPLE_ROWS].clone()
     started = time.perf_counter()
     try:
         yield
@@ -176,8 +176,9 @@ def _kept(
 
 def _check_trainable(model: nn.Module) -> None:
     try:
-        model.train()
-    except NotImplementedError:
+        with evaluating(model):  # gives every flag back, whatever is refused after this
+            model.train()
+    except NotImplementedError:  # what torch raises for an exported program
         name = attached(model).version or type(model).__name__
         raise RequestError(
             f"{name} is kept as a program, which can be asked and served, not trained: "
