@@ -15,8 +15,8 @@ PACKAGE = Path(workbench.__file__).parent
 
 ROWS: Sequence[Sequence[str]] = (
     # the ground alone has an order within its row
-    ("errors", "types", "home", "determinism", "devices", "journal", "progress", "pictures",
-     "attached", "modes"),
+    ("errors", "types", "home", "determinism", "devices", "probing", "journal", "progress",
+     "pictures", "attached", "modes"),
     ("preprocessing",),
     ("datasets", "models"),
     ("evaluation",),
@@ -29,16 +29,19 @@ ROWS: Sequence[Sequence[str]] = (
 )  # fmt: skip
 
 FOLDERS: Mapping[str, Sequence[str]] = {
-    "datasets": ("splits", "sources", "store", "bundled", "line", "cifar10", "catalogue"),
+    "datasets": ("folders", "readers", "splits", "sources", "store", "bundled", "line", "cifar10",
+                 "catalogue"),
     "models": ("linear", "mlp", "images", "lenet", "convnet", "catalogue", "summaries"),
     "evaluation": ("metrics", "losses", "inference", "plots", "evaluations"),
-    "training": ("schedules", "histories", "trainings", "batches", "pulses", "loop", "fitting"),
+    "training": ("schedules", "augmentations", "averages", "histories", "settings", "checkpoints",
+                 "trainings", "callbacks", "batches", "dropout", "optimizers", "objectives",
+                 "pulses", "jobs", "scores", "loop", "budgets", "folders", "planning", "fitting"),
     "registry": ("programs", "twins", "architectures", "versions"),
     "runs": ("notebooks", "narration", "environment", "parameters", "records", "engine",
              "execution"),
     "serving": ("tensors", "protocol", "batching", "security", "client", "served", "app",
                 "server"),
-    "cli": ("data", "models", "runs", "services"),
+    "cli": ("data", "doctor", "models", "runs", "services"),
 }  # fmt: skip
 
 ONLY_IN = {

@@ -8,7 +8,7 @@ from types import FrameType
 
 import typer
 
-from workbench.cli import data, models, runs, services
+from workbench.cli import data, doctor, models, runs, services
 from workbench.errors import WorkbenchError
 
 __all__ = ["app", "main"]
@@ -21,6 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(data.app, name="data")
+doctor.register(app)
 models.register(app)
 runs.register(app)
 services.register(app)
