@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import math
 import re
 from pathlib import Path
@@ -23,9 +24,9 @@ from workbench.journal import read_lines
 from workbench.models import build
 from workbench.preprocessing import Preprocessing
 from workbench.registry import publish
-from workbench.training import fit
-from workbench.training.batches import Batches
-from workbench.training.schedules import triangle
+from workbench.training import Settings, fit
+from workbench.training.batches import TensorBatches
+from workbench.training.schedules import rates, triangle
 
 
 def clusters(rows: int = 70, *, validation: int = 20) -> Dataset:
@@ -67,7 +68,7 @@ def by_hand(model: nn.Module, data: Dataset, *, steps: int, size: int, **how: An
             if len(losses) == steps:
                 return losses
             rows = order[i : i + size]
-            optimizer.param_groups[0]["lr"] = how["lr"] * triangle(steps)[len(losses)]
+            optimizer.param_groups[0]["lr"] = how["lr"] * rates(triangle, steps)[len(losses)]
             loss = how["loss"](model(ready(X[rows])), y[rows])
             optimizer.zero_grad()
             loss.backward()
@@ -81,8 +82,8 @@ def test_the_loop_is_a_loop_by_hand_bit_for_bit(name: Any) -> None:
     ours, theirs, data = net(), net(), clusters()
     training = fit(ours, data, steps=12, batch_size=16, lr=0.1, optimizer=name, seed=5)
     makers = {
-        "sgd": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9),
-        "adamw": lambda p: torch.optim.AdamW(p, lr=0.1, weight_decay=0.0),
+        "sgd": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, fused=True),
+        "adamw": lambda p: torch.optim.AdamW(p, lr=0.1, weight_decay=0.0, fused=True),
     }
     loss = nn.functional.cross_entropy
     with threads(training.settings.threads):
@@ -160,13 +161,8 @@ def test_a_history_is_read_by_name_by_epoch_and_as_a_table() -> None:
 
 
 def test_the_rates_rise_and_fall_over_the_budget() -> None:
-    for steps in (1, 2, 3, 10, 97):
-        rates = triangle(steps)
-        assert len(rates) == steps
-        assert max(rates) == 1
-        assert min(rates) > 0
-    rates = fit(net(), clusters(), steps=20, lr=0.5).history["lr"]
-    assert rates == [0.5 * share for share in triangle(20)]
+    found = fit(net(), clusters(), steps=20, lr=0.5).history["lr"]
+    assert found == [0.5 * share for share in rates(triangle, 20)]
 
 
 @pytest.mark.parametrize(
@@ -184,11 +180,17 @@ def test_settings_say_everything() -> None:
     data = clusters()
     training = fit(net(), data, steps=2, weight_decay=0.1, seed=4)
     assert training.settings.to_json() == {
-        "model": "Sequential", "data": "clusters", "fingerprint": data.fingerprint, "steps": 2,
-        "epochs": 2.0, "batch_size": 50, "optimizer": "adamw", "lr": 0.001, "momentum": 0.9,
-        "weight_decay": 0.1, "schedule": "triangle", "seed": 4, "device": "cpu",
-        "threads": 1,  # more would wait for each other on a net this small
+        "model": "Sequential", "data": "clusters", "fingerprint": data.fingerprint,
+        "phases": ({"planned": 2, "steps": 2, "minutes": None},), "steps_per_epoch": 1, "steps": 2,
+        "epochs": 2.0, "batch_size": 50, "optimizer": "adamw", "lr": 0.001, "lr_of": {},
+        "momentum": 0.9, "weight_decay": 0.1, "schedule": "triangle", "loss": "cross_entropy",
+        "label_smoothing": 0.0, "class_weights": (), "augment": (), "average": "", "clip": None,
+        "accumulate": 1, "precision": "fp32", "channels_last": False, "compile": False, "seed": 4,
+        "device": "cpu", "threads": 1,  # more would wait for each other on a net this small
     }  # fmt: skip
+    assert Settings.from_json(json.loads(json.dumps(training.settings.to_json()))) == (
+        training.settings
+    )
     assert training.wait() is training
     start = r"Training done: Sequential on clusters, 2 of 2 steps in \d+\.\d s, loss .*, validation"
     assert re.match(start, repr(training))
@@ -216,7 +218,8 @@ def test_frozen_parameters_stay() -> None:
                                              (8, [8]), (9, [9]), (1, [1])])  # fmt: skip
 def test_no_batch_is_of_one_row_alone(rows: int, sizes: list[int]) -> None:
     data = clusters(rows, validation=0)
-    batches = Batches(data.train, 8, seed=0, device=torch.device("cpu"))
+    ready = Preprocessing("tensor", (4,), "float32")
+    batches = TensorBatches(data.train, 8, seed=0, device=torch.device("cpu"), preprocessing=ready)
     epoch = list(batches.epoch(0))
     assert [len(inputs) for inputs, _ in epoch] == sizes
     assert batches.steps_per_epoch == len(sizes)
@@ -253,8 +256,10 @@ def test_a_divergence_names_its_step_and_restores_the_model(rate: float, steps: 
     model = build("mlp", data)
     first = fit(model, data, steps=2)
     before = state(model)
-    message = rf"at step \d of {steps}, it began with .*e\+0\d: try a smaller lr, for instance "
-    with pytest.raises(DivergedError, match=message + ".*as it was before this fit") as caught:
+    message = rf"at step \d of {steps} with a learning rate of .*e.*, it began with .*e\+0\d: try a"
+    with pytest.raises(
+        DivergedError, match=message + " smaller lr, for.*as it was before this fit"
+    ) as caught:
         fit(model, data, steps=steps, lr=rate, optimizer="sgd")
     assert re.match(r"the loss is (nan|inf|\d+\.?\d*e\+\d+) at step", str(caught.value))
     assert same(state(model), before)
@@ -348,7 +353,10 @@ def test_an_error_in_the_users_code_comes_through() -> None:
         ({"steps": 0}, "steps must be a whole number from 1 up, got 0"),
         ({"steps": 0.5}, "steps must be a whole number from 1 up, got 0.5"),
         ({"steps": True}, "steps must be a whole number from 1 up, got True"),
-        ({"epochs": 1, "steps": 1}, "give epochs or steps, not both: got epochs=1, steps=1"),
+        (
+            {"epochs": 1, "steps": 1},
+            "give epochs, steps or minutes, and one of them only: got epochs=1, steps=1",
+        ),
         ({"batch_size": 0}, "batch_size must be a whole number from 1 up, got 0"),
         ({"batch_size": -3}, "batch_size must be a whole number from 1 up, got -3"),
         ({"lr": 0}, "lr must be more than 0, got 0"),

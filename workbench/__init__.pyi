@@ -16,6 +16,10 @@ from .registry import version as version
 from .runs import list_runs as list_runs
 from .runs import run as run
 from .serving import serve as serve
+from .training import EMA as EMA
+from .training import Callback as Callback
+from .training import EarlyStopping as EarlyStopping
+from .training import Lookahead as Lookahead
 from .training import Training as Training
 from .training import fit as fit
 

@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from workbench.errors import RequestError
+from workbench.types import JSON
 
-__all__ = ["check_seed", "generator", "seed_everything"]
+__all__ = ["check_seed", "generator", "random_state", "restore_random_state", "seed_everything"]
 
 
 def check_seed(seed: Any) -> None:
@@ -51,3 +53,34 @@ def generator(seed: int, *purpose: str | int) -> torch.Generator:
     key = repr((seed, *purpose)).encode()
     number = int.from_bytes(hashlib.sha256(key).digest()[:8], "big") >> 1
     return torch.Generator().manual_seed(number)
+
+
+def random_state() -> JSON:
+    """Return the state of Python's, NumPy's and torch's global generators as plain data."""
+    version, numbers, gauss = random.getstate()
+    kind, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
+    return {
+        "python": [version, list(numbers), gauss],
+        "numpy": [kind, keys.tolist(), position, has_gauss, cached],
+        "torch": _hex(torch.get_rng_state()),
+        "cuda": [_hex(state) for state in torch.cuda.get_rng_state_all()],
+    }
+
+
+def restore_random_state(state: JSON) -> None:
+    """Set the global generators to what `random_state` returned."""
+    version, numbers, gauss = state["python"]
+    random.setstate((version, tuple(numbers), gauss))
+    kind, keys, position, has_gauss, cached = state["numpy"]
+    np.random.set_state((kind, np.array(keys, dtype=np.uint32), position, has_gauss, cached))
+    torch.set_rng_state(_bytes(state["torch"]))
+    if state["cuda"] and torch.cuda.device_count() == len(state["cuda"]):
+        torch.cuda.set_rng_state_all([_bytes(text) for text in state["cuda"]])
+
+
+def _hex(state: Tensor) -> str:
+    return bytes(state.tolist()).hex()
+
+
+def _bytes(text: str) -> Tensor:
+    return torch.tensor(list(bytes.fromhex(text)), dtype=torch.uint8)

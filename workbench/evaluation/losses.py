@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -19,7 +20,13 @@ def is_binary(outputs: Tensor, classes: tuple[str, ...]) -> bool:
     return len(classes) == 2 and outputs.shape[1:] == (1,)
 
 
-def task_loss(classes: tuple[str, ...], *, outputs: Tensor) -> Loss:
+def task_loss(
+    classes: tuple[str, ...],
+    *,
+    outputs: Tensor,
+    label_smoothing: float = 0.0,
+    class_weights: Sequence[float] = (),
+) -> Loss:
     """Return the mean loss over rows that fits the task.
 
     Cross-entropy of logits for classes; of one logit where two classes share it; mean squared
@@ -28,12 +35,28 @@ def task_loss(classes: tuple[str, ...], *, outputs: Tensor) -> Loss:
     Args:
         classes: the class names; empty for regression.
         outputs: any outputs of the model, shaped (rows, outputs).
+        label_smoothing: share of each target that is spread evenly over the classes (Szegedy et
+            al., 2015).
+        class_weights: what a row of each class counts, the mean being over these weights; empty
+            for all alike.
     """
     if not classes:
         return lambda y_hat, y: F.mse_loss(y_hat, y.reshape(y_hat.shape))
+    weight = torch.tensor(class_weights, device=outputs.device) if class_weights else None
     if is_binary(outputs, classes):
-        return lambda y_hat, y: F.binary_cross_entropy_with_logits(y_hat.flatten(), y.float())
-    return F.cross_entropy
+        return lambda y_hat, y: _binary_loss(y_hat, y, label_smoothing, weight)
+    return lambda y_hat, y: F.cross_entropy(
+        y_hat, y, weight=weight, label_smoothing=label_smoothing
+    )
+
+
+def _binary_loss(y_hat: Tensor, y: Tensor, smoothing: float, weight: Tensor | None) -> Tensor:
+    wanted = y * (1 - smoothing) + smoothing / 2
+    if weight is None:
+        return F.binary_cross_entropy_with_logits(y_hat.flatten(), wanted.to(y_hat.dtype))
+    each = weight[y]
+    losses = F.binary_cross_entropy_with_logits(y_hat.flatten(), wanted.to(y_hat.dtype), each)
+    return losses * len(y) / each.sum()
 
 
 def check_outputs(outputs: Tensor, targets: Tensor, classes: tuple[str, ...]) -> None:

@@ -1,7 +1,21 @@
-"""Training: `fit` a model to a dataset and get its history."""
+"""Training: `fit` a model to a dataset, and get a history and checkpoints to go on from."""
 
+from workbench.training.averages import EMA, Lookahead
+from workbench.training.callbacks import Callback, EarlyStopping
+from workbench.training.checkpoints import Checkpoint
 from workbench.training.fitting import fit
 from workbench.training.histories import History
-from workbench.training.trainings import Settings, Training
+from workbench.training.settings import Settings
+from workbench.training.trainings import Training
 
-__all__ = ["History", "Settings", "Training", "fit"]
+__all__ = [
+    "EMA",
+    "Callback",
+    "Checkpoint",
+    "EarlyStopping",
+    "History",
+    "Lookahead",
+    "Settings",
+    "Training",
+    "fit",
+]

@@ -2,29 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from workbench.datasets import Split
 from workbench.determinism import generator
+from workbench.errors import RequestError
+from workbench.preprocessing import Preprocessing
+from workbench.training.augmentations import Augment, Draws
 
-__all__ = ["Batches"]
+__all__ = ["Batches", "LoaderBatches", "TensorBatches"]
+
+_CHUNK = 4 << 20  # bytes that are gathered and preprocessed at once: small steps share the cost
 
 
-class Batches:
+class Batches(Protocol):
+    """Where the loop gets its rows from."""
+
+    batch_size: int
+    steps_per_epoch: int
+    draws_globally: bool
+
+    def epoch(self, number: int, *, skip: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """Give what `forward` takes and the targets, batch by batch, after the first `skip`."""
+
+
+class TensorBatches:
     """The rows of a split in shuffled batches, gathered by index from tensors left as they are.
 
     Args:
-        split: raw rows and targets.
+        split: raw rows and targets, in memory or mapped from a file.
         batch_size: rows a step; the last batch of an epoch may be smaller, yet never one row
             alone, of which BatchNorm can learn nothing: that row joins the batch before.
-        seed: decides the order of every epoch.
-        device: where the rows are to be; they are moved there once.
+        seed: decides the order of every epoch, and the augmentation of every row in it.
+        device: where the rows are to be; moved there once if half of its memory holds them.
+        preprocessing: what makes raw rows into what `forward` takes.
+        augment: what varies raw rows before that.
     """
 
-    def __init__(self, split: Split, batch_size: int, *, seed: int, device: torch.device) -> None:
+    draws_globally = False
+
+    def __init__(
+        self,
+        split: Split,
+        batch_size: int,
+        *,
+        seed: int,
+        device: torch.device,
+        preprocessing: Preprocessing,
+        augment: Sequence[Augment] = (),
+    ) -> None:
         self.batch_size = min(batch_size, len(split))
         lone = len(split) > 1 and len(split) % self.batch_size == 1
         self.steps_per_epoch = -(-(len(split) - lone) // self.batch_size)
@@ -33,12 +65,96 @@ class Batches:
             self._sizes[-1] += 1
         elif rest := len(split) % self.batch_size:
             self._sizes.append(rest)
-        self._inputs = split.inputs.to(device)
+        resident = not augment and _fits(split.inputs, device)
+        self._inputs = split.inputs.to(device) if resident else split.inputs
         self._targets = split.targets.to(device)
-        self._seed = seed
+        self._seed, self._device = seed, device
+        self._preprocessing, self._augment = preprocessing, augment
+        a_batch = 4 * self.batch_size * max(split.inputs[0].numel(), 1)  # as float32
+        self._at_once = max(1, _CHUNK // a_batch)
 
-    def epoch(self, number: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield raw inputs and targets of each batch of epoch `number`, counted from 0."""
+    def epoch(self, number: int, *, skip: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield what `forward` takes and the targets of each batch of an epoch, counted from 0.
+
+        Args:
+            number: of the epoch.
+            skip: how many batches to leave out at its start.
+        """
         order = torch.randperm(len(self._inputs), generator=generator(self._seed, "order", number))
-        for rows in order.to(self._inputs.device).split(self._sizes):
-            yield self._inputs[rows], self._targets[rows]
+        draws = Draws(self._seed, number, len(order))
+        starts = [0, *itertools.accumulate(self._sizes)]
+        # The chunks lie the same whatever is skipped, and with them each batch in memory: sums may
+        # depend on how rows are aligned.
+        for first in range(skip - skip % self._at_once, len(self._sizes), self._at_once):
+            sizes = self._sizes[first : first + self._at_once]
+            rows = order[starts[first] : starts[first + len(sizes)]]
+            inputs, targets = self._gather(rows, draws)
+            parts = zip(inputs.split(sizes), targets.split(sizes), strict=True)
+            yield from itertools.islice(parts, max(0, skip - first), None)
+
+    def _gather(self, rows: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
+        inputs = self._inputs[rows.to(self._inputs.device)]
+        for augment in self._augment:
+            inputs = augment(inputs, draws.of(rows))
+        inputs = self._preprocessing(inputs.to(self._device))
+        return inputs, self._targets[rows.to(self._device)]
+
+
+class LoaderBatches:
+    """The batches of a DataLoader of the user's own, its order made a function of (seed, epoch).
+
+    Args:
+        loader: gives pairs of inputs and targets.
+        seed: of the loader's sampler and workers, and of what its dataset draws.
+        device: where the rows are to be.
+        preprocessing: what makes its inputs into what `forward` takes.
+
+    Raises:
+        RequestError: the loader is empty, or does not know its length.
+    """
+
+    draws_globally = True  # as the sampler, the workers and many a dataset do
+
+    def __init__(
+        self,
+        loader: DataLoader[Any],
+        *,
+        seed: int,
+        device: torch.device,
+        preprocessing: Preprocessing,
+    ) -> None:
+        try:
+            self.steps_per_epoch = len(loader)
+        except TypeError:
+            raise RequestError(
+                "the DataLoader does not know its length, which the budget is counted in: "
+                "give its dataset a __len__"
+            ) from None
+        if self.steps_per_epoch == 0:
+            raise RequestError("the DataLoader has no batch: give it rows, or drop_last=False")
+        self.batch_size = int(loader.batch_size or 1)
+        self._loader, self._seed, self._device = loader, seed, device
+        self._preprocessing = preprocessing
+
+    def epoch(self, number: int, *, skip: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """Return the batches of an epoch; those to skip are loaded, and left out, at once."""
+        draw = generator(self._seed, "order", number)
+        torch.manual_seed(draw.initial_seed())  # for what the dataset itself draws
+        self._loader.generator = draw
+        if hasattr(self._loader.sampler, "generator"):
+            self._loader.sampler.generator = draw
+        batches = iter(self._loader)
+        for _ in range(skip):
+            next(batches)
+        return map(self._ready, batches)
+
+    def _ready(self, batch: Any) -> tuple[Tensor, Tensor]:
+        inputs, targets = batch
+        return self._preprocessing(inputs.to(self._device)), targets.to(self._device)
+
+
+def _fits(inputs: Tensor, device: torch.device) -> bool:
+    if device.type != "cuda":
+        return True
+    free, _ = torch.cuda.mem_get_info(device)
+    return inputs.nbytes < free / 2

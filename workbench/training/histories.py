@@ -22,7 +22,8 @@ class History:
     Args:
         steps: a list a name (`"loss"`, `"lr"`), with one value for each step.
         epochs: a row an epoch: epoch (from 1), step it ended on, mean loss, accuracy (of the
-            batches as they were trained on), validation_loss, validation_accuracy.
+            batches as they were trained on), validation_loss, validation_accuracy; of two classes
+            validation_precision, _recall and _f1 too; of a regression validation_mae and _r2.
     """
 
     steps: dict[str, list[float]] = field(default_factory=lambda: {"loss": [], "lr": []})

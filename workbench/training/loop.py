@@ -8,18 +8,22 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from workbench.datasets import Split
+from workbench.determinism import restore_random_state
 from workbench.errors import DivergedError
-from workbench.evaluation import infer
-from workbench.evaluation.losses import Loss, is_binary
-from workbench.preprocessing import Preprocessing
-from workbench.training.batches import Batches
+from workbench.training.averages import floating
+from workbench.training.checkpoints import Checkpoints, Snapshot, copied
+from workbench.training.dropout import GlobalWatch, own_dropout
+from workbench.training.jobs import Job, snapshot, weights_of
+from workbench.training.optimizers import set_rate, train_mode
 from workbench.training.pulses import Pulse
-from workbench.training.schedules import triangle
+from workbench.training.scores import hits, validate
 from workbench.training.trainings import Training
 
 __all__ = ["train"]
@@ -29,96 +33,210 @@ _LOOK_EVERY = 0.25  # seconds
 
 
 def train(
-    model: nn.Module,
-    batches: Batches,
-    *,
+    job: Job,
     training: Training,
-    preprocessing: Preprocessing,
-    optimizer: torch.optim.Optimizer,
-    loss: Loss,
-    validation: Split | None,
-    pulse: Pulse,
+    *,
+    pulse: Pulse | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> None:
-    """Take the training's steps, writing its history as they go.
+    """Take the steps that are left, writing the training's history as they go.
+
+    Args:
+        job: what to work with, and where it stands.
+        training: whose settings are followed; its `halted` is read after each step.
+        pulse: shows that the training lives.
+        checkpoints: keeps what it would take to go on.
 
     Raises:
         DivergedError: the loss is not a number, or is a million times the first one.
     """
-    settings, history = training.settings, training.history
-    rates = [settings.lr * share for share in triangle(settings.steps)]
-    losses = torch.empty(settings.steps, device=settings.device)
-    step, looked = 0, 0
-    next_look = time.perf_counter() + _LOOK_EVERY
-    for epoch in range(-(-settings.steps // batches.steps_per_epoch)):
-        model.train()
-        first, seen = step, 0
-        correct = torch.zeros((), dtype=torch.int64, device=settings.device)
-        for inputs, targets in batches.epoch(epoch):
-            for group in optimizer.param_groups:
-                group["lr"] = rates[step]
-            outputs = model(preprocessing(inputs))
-            value = loss(outputs, targets)
-            optimizer.zero_grad(set_to_none=True)
-            value.backward()
-            optimizer.step()
+    settings = training.settings
+    n_steps, per_epoch = settings.steps, settings.steps_per_epoch
+    device, classes = torch.device(settings.device), job.preprocessing.classes
+    model, loss, optimizer, average = job.model, job.loss, job.optimizer, job.average
+    forward = torch.compile(model) if settings.compile else model
+    precision = torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16")
+    learned = [p for group in optimizer.param_groups for p in group["params"]]
+    weights = [tensor.detach() for tensor in floating(model).values()]
+    on_step = job.hooks("on_step")
+    losses = torch.empty(n_steps, device=device)
+    correct = torch.tensor(job.correct, device=device)
+    watcher = _Watcher(job, training, losses, correct, pulse, checkpoints)
+    next_look = 0.0  # so the first one comes right after the first step
 
-            losses[step] = value.detach()
-            if preprocessing.classes:
-                correct += _hits(outputs.detach(), targets, preprocessing.classes)
-            seen += len(targets)
-            step += 1
-            if time.perf_counter() >= next_look:
-                recent = _keep(losses[looked:step], training)
-                pulse.look(step, sum(recent) / len(recent))
-                looked, next_look = step, time.perf_counter() + _LOOK_EVERY
-            if step == settings.steps:
-                break
+    with own_dropout(model, settings.seed, device) as draws:
+        while job.step < n_steps and not training.halted:
+            epoch, done = divmod(job.step, per_epoch)
+            train_mode(model)
+            batches = job.batches.epoch(epoch, skip=done)
+            watcher.begin()
+            for inputs, targets in batches:
+                set_rate(optimizer, job.rates[job.step])
+                optimizer.zero_grad()
+                if draws is not None:
+                    draws.step(job.step)
+                if settings.accumulate > 1:
+                    outputs, value = _in_parts(
+                        forward, loss, inputs, targets, settings.accumulate, precision
+                    )
+                else:
+                    with precision:
+                        outputs = forward(inputs)
+                    outputs = outputs.float()
+                    value = loss(outputs, targets)
+                    value.backward()
+                if settings.clip is not None:
+                    torch.nn.utils.clip_grad_norm_(learned, settings.clip)
+                optimizer.step()
 
-        _keep(losses[looked:step], training)
-        looked = step
-        history.steps["lr"] += rates[first:step]
-        row = {"epoch": epoch + 1, "step": step, "loss": float(losses[first:step].mean())}
-        if preprocessing.classes:
-            row["accuracy"] = int(correct) / seen
-        if validation is not None:
-            row |= _validate(model, validation, preprocessing, loss, settings.device)
+                losses[job.step] = value.detach()
+                if classes:
+                    correct += hits(outputs.detach(), targets, classes)
+                job.seen += len(targets)
+                job.step += 1
+                if average is not None:
+                    average.update(job.held, weights, job.step, n_steps)
+                if time.perf_counter() >= next_look:
+                    watcher.look()
+                    next_look = time.perf_counter() + _LOOK_EVERY
+                for hook in on_step:
+                    hook(training, job.step)
+                if job.step == n_steps or (training.halted and training.hold()):
+                    break
+            watcher.end_epoch()
+    watcher.end()
+
+
+def _in_parts(
+    forward: Callable[[Tensor], Tensor],
+    loss: Callable[[Tensor, Tensor], Tensor],
+    inputs: Tensor,
+    targets: Tensor,
+    n: int,
+    precision: AbstractContextManager[Any],
+) -> tuple[Tensor, Tensor]:
+    """Add up the gradients of a step's rows in `n` parts; return all outputs and the mean loss."""
+    answers, total = [], torch.zeros((), device=inputs.device)
+    for part, truth in zip(inputs.chunk(n), targets.chunk(n), strict=True):
+        with precision:
+            outputs = forward(part)
+        value = loss(outputs.float(), truth) * (len(part) / len(inputs))
+        value.backward()
+        answers.append(outputs.detach().float())
+        total += value.detach()
+    return torch.cat(answers), total
+
+
+class _Watcher:
+    """What is done by time, and at the end of an epoch: looking, showing, scoring, keeping."""
+
+    def __init__(
+        self,
+        job: Job,
+        training: Training,
+        losses: Tensor,
+        correct: Tensor,
+        pulse: Pulse | None,
+        checkpoints: Checkpoints | None,
+    ) -> None:
+        self._job, self._training = job, training
+        self._losses, self._correct = losses, correct
+        self._pulse, self._checkpoints = pulse, checkpoints
+        self._looked = job.step
+        self._best: Snapshot | None = None
+        self._started = time.perf_counter() - training.seconds
+        self._draws: GlobalWatch | None = None
+        per_epoch, rows = training.settings.steps_per_epoch, training.history.epochs
+        if job.step < training.settings.steps:  # a part of an epoch goes on, and is scored whole
+            training.history.epochs = [row for row in rows if row["step"] % per_epoch == 0]
+        if checkpoints is not None and job.step == 0:
+            checkpoints.save(snapshot(job, training))
+
+    def begin(self) -> None:
+        """Before the first batch of an epoch, whose order is drawn."""
+        if self._job.random is not None:
+            restore_random_state(self._job.random)
+            self._job.random = None
+        if self._draws is None and not self._job.batches.draws_globally:
+            self._draws = GlobalWatch()
+
+    def look(self) -> None:
+        """Take the losses since the last look into the history; keep a checkpoint if one is due."""
+        job, history = self._job, self._training.history
+        recent = self._losses[self._looked : job.step].tolist()
+        history.steps["lr"] += job.rates[self._looked : job.step]
+        for value in recent:
+            history.steps["loss"].append(value)
+            if not abs(value) <= _EXPLODED * max(abs(history["loss"][0]), 1.0):  # also true of NaN
+                raise self._diverged(value)
+        self._looked = job.step
+        self._training.seconds = time.perf_counter() - self._started
+        if self._pulse is not None and recent:
+            self._pulse.look(job.step, sum(recent) / len(recent))
+        if self._draws is not None:
+            self._draws.look()
+        if not self._at_an_end():  # there the epoch's row comes first
+            self._keep_if_due()
+
+    def end_epoch(self) -> None:
+        """Add a row to the history: of the epoch, or of the part that the budget had left for."""
+        job, history = self._job, self._training.history
+        self.look()
+        if self._training.interrupted and not self._at_an_end():
+            return
+        per_epoch = self._training.settings.steps_per_epoch
+        epoch = -(-job.step // per_epoch)
+        first = (epoch - 1) * per_epoch
+        row = {"epoch": epoch, "step": job.step, "loss": _mean(history["loss"][first:])}
+        if job.preprocessing.classes:
+            row["accuracy"] = int(self._correct) / job.seen
+        if job.validation is not None:
+            row |= validate(job)
         history.epochs.append(row)
-        pulse.epoch(row)
-    if not all(value.isfinite().all() for value in model.parameters()):
-        # the last step's harm shows in no loss
-        raise _diverged(math.nan, step, training)
+        if self._at_an_end():
+            job.seen = 0
+            self._correct.zero_()
+        score = row.get("validation_loss", row["loss"])
+        if score < job.best:
+            job.best = score
+            rest = {"step": job.step, "epochs": [row]}
+            self._best = Snapshot(copied(weights_of(job), "model"), rest)
+        if self._pulse is not None:
+            self._pulse.epoch(row)
+        for hook in job.hooks("on_epoch"):
+            hook(self._training, row)
+        self._keep_if_due()
+
+    def end(self) -> None:
+        """Keep the last checkpoint, if all that it would hold are numbers."""
+        job = self._job
+        if not all(value.isfinite().all() for value in job.model.parameters()):
+            raise self._diverged(math.nan)  # the last step's harm shows in no loss
+        if self._checkpoints is not None:
+            self._keep()
+
+    def _at_an_end(self) -> bool:
+        return self._job.step % self._training.settings.steps_per_epoch == 0
+
+    def _keep_if_due(self) -> None:
+        if self._checkpoints is not None and self._checkpoints.due():
+            self._keep()
+
+    def _keep(self) -> None:
+        assert self._checkpoints is not None
+        self._job.correct = int(self._correct)
+        best, self._best = self._best, None
+        self._checkpoints.save(snapshot(self._job, self._training), best)
+
+    def _diverged(self, value: float) -> DivergedError:
+        settings, losses = self._training.settings, self._training.history["loss"]
+        step = len(losses)
+        return DivergedError(
+            f"the loss is {value:g} at step {step:,} of {settings.steps:,} with a learning rate of "
+            f"{self._job.rates[step - 1]:.3g}, it began with {losses[0]:.4g}"
+        )
 
 
-def _hits(outputs: Tensor, targets: Tensor, classes: tuple[str, ...]) -> Tensor:
-    """Return how many rows were answered rightly, as a tensor, so that nobody waits for it."""
-    said = outputs[:, 0] > 0 if is_binary(outputs, classes) else outputs.argmax(1)
-    return (said == targets).sum()
-
-
-def _validate(
-    model: nn.Module, split: Split, preprocessing: Preprocessing, loss: Loss, device: str
-) -> dict[str, float]:
-    outputs = infer(model, preprocessing.batch(split.inputs), preprocessing)
-    row = {"validation_loss": float(loss(outputs.to(device), split.targets.to(device)))}
-    if split.classes:
-        hits = _hits(outputs, split.targets, split.classes)
-        row["validation_accuracy"] = int(hits) / len(split)
-    return row
-
-
-def _keep(recent: Tensor, training: Training) -> list[float]:
-    """Add the losses of the last steps to the history; raise at one that has left the ground."""
-    losses = training.history["loss"]
-    values: list[float] = recent.tolist()
-    for value in values:
-        losses.append(value)
-        if not abs(value) <= _EXPLODED * max(abs(losses[0]), 1.0):  # also true of NaN
-            raise _diverged(value, len(losses), training)
-    return values
-
-
-def _diverged(value: float, step: int, training: Training) -> DivergedError:
-    return DivergedError(
-        f"the loss is {value:g} at step {step:,} of {training.settings.steps:,}, "
-        f"it began with {training.history['loss'][0]:.4g}"
-    )
+def _mean(values: list[float]) -> float:
+    """Return the mean, summed exactly, so that it is the same however the values came together."""
+    return math.fsum(values) / len(values)

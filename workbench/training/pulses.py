@@ -7,7 +7,7 @@ import sys
 import time
 
 from workbench.progress import in_notebook, is_headless, progress
-from workbench.training.trainings import Settings
+from workbench.training.settings import Settings
 
 __all__ = ["Pulse"]
 
@@ -30,6 +30,14 @@ class Pulse:
     def __exit__(self, *_: object) -> None:
         if self._bar is not None:
             self._bar.close()
+
+    def say(self, text: str) -> None:
+        """Print a line about what was decided."""
+        stream = sys.stdout if in_notebook() else sys.stderr
+        if self._bar is not None and stream is sys.stderr:
+            self._bar.write(text, file=stream)
+        else:
+            print(text, file=stream, flush=True)
 
     def look(self, step: int, loss: float) -> None:
         """Show that `step` steps are done; `loss` is the mean since the last look."""

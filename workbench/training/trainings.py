@@ -1,78 +1,144 @@
-"""`Training`: one call to `fit`, its settings, its history and how it ended."""
+"""`Training`: one call to `fit`, its settings, its history, its checkpoints and how it ended."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
+from workbench import journal
+from workbench.errors import RequestError
+from workbench.home import write_json
+from workbench.training.checkpoints import Checkpoint, best_checkpoint, list_checkpoints
 from workbench.training.histories import History
+from workbench.training.settings import Settings
 from workbench.types import JSON
 
-__all__ = ["Settings", "State", "Training"]
+__all__ = ["RECORD", "Training", "TrainingState"]
 
-State = Literal["running", "done", "failed", "interrupted"]
+TrainingState = Literal["running", "paused", "done", "stopped", "failed", "interrupted"]
 
-
-@dataclass(frozen=True)
-class Settings:
-    """Everything that decides a training's numbers on one machine.
-
-    Args:
-        model: what was trained, in a word.
-        data: the name of the dataset.
-        fingerprint: of the dataset.
-        steps: how many updates.
-        epochs: passes over the training rows that they came to.
-        batch_size: rows a step.
-        optimizer: `"sgd"` or `"adamw"`.
-        lr: the peak learning rate.
-        momentum: of SGD; the first beta of AdamW.
-        weight_decay: as the optimizer takes it.
-        schedule: of the learning rate.
-        seed: of the order of rows and of dropout.
-        device: where it ran.
-        threads: of torch on the CPU.
-    """
-
-    model: str
-    data: str
-    fingerprint: str
-    steps: int
-    epochs: float
-    batch_size: int
-    optimizer: str
-    lr: float
-    momentum: float
-    weight_decay: float
-    schedule: str
-    seed: int
-    device: str
-    threads: int
-
-    def to_json(self) -> JSON:
-        """Return the settings as a plain dictionary."""
-        return asdict(self)
+RECORD = "training.json"
 
 
 @dataclass
 class Training:
-    """One call to `fit`: what it was told, what happened, how it ended.
+    """One call to `fit`: what it was told, what happened, how it ended, and where it is kept.
 
     Args:
         settings: everything that decides its numbers.
+        folder: where its record and its checkpoints are.
         history: a loss a step, figures an epoch.
-        state: `"running"`, `"done"`, `"failed"` or `"interrupted"`.
-        seconds: how long it took.
+        state: `"running"`, `"paused"`, `"done"`, `"stopped"`, `"failed"` or `"interrupted"`.
+        seconds: how long it took, what was done before an interruption included.
     """
 
     settings: Settings
+    folder: Path
     history: History = field(default_factory=History)
-    state: State = "running"
+    state: TrainingState = "running"
     seconds: float = 0.0
+    halted: bool = field(default=False, repr=False)  # the one thing that the loop reads each step
+    interrupted: bool = field(default=False, repr=False)
+    _stopping: bool = field(default=False, repr=False)
+    _going: threading.Event = field(default_factory=threading.Event, repr=False, compare=False)
+    more: Callable[[JSON], None] | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def name(self) -> str:
+        """What it was called, or the id that it got."""
+        return self.folder.name
+
+    @property
+    def checkpoint(self) -> Checkpoint | None:
+        """The last checkpoint on disk; its `load(model)` puts the weights back."""
+        return self.checkpoints[-1] if self.checkpoints else None
+
+    @property
+    def checkpoints(self) -> list[Checkpoint]:
+        """Those on disk by step: the first, a ladder of some between, the last."""
+        return list_checkpoints(self.folder / "checkpoints")
+
+    @property
+    def best(self) -> Checkpoint | None:
+        """The checkpoint of the epoch with the lowest validation loss, or loss where none is."""
+        return best_checkpoint(self.folder / "checkpoints")
 
     def wait(self) -> Training:
         """Return when the training has ended; `fit` waits itself, so that is at once."""
         return self
+
+    def stop(self) -> None:
+        """End the training after the step it is in; `extend` or `resume=True` goes on later."""
+        self._stopping = self.halted = True
+        self._going.set()
+
+    def interrupt(self) -> None:
+        """End it as `stop` does, with nothing more than a last checkpoint."""
+        self.interrupted = True
+        self.stop()
+
+    def pause(self) -> None:
+        """Hold the training after the step it is in, until `unpause` or `stop`."""
+        self._going.clear()
+        self.halted = True
+
+    def unpause(self) -> None:
+        """Let a paused training go on."""
+        self._going.set()
+
+    def renew(self) -> None:
+        """Forget that it was stopped, before it is extended."""
+        self._stopping = self.halted = self.interrupted = False
+
+    def hold(self) -> bool:
+        """Wait while the training is paused; return whether to stop. Called by the loop."""
+        if not self._stopping:
+            self.state = "paused"
+            self._going.wait()
+            self.state = "running"
+        self.halted = self._stopping
+        return self._stopping
+
+    def extend(
+        self,
+        *,
+        epochs: float | None = None,
+        steps: int | None = None,
+        minutes: float | None = None,
+    ) -> Training:
+        """Train on for more epochs, steps or minutes, the learning rate rising and falling anew.
+
+        Args:
+            epochs: passes over the training rows; may be a fraction.
+            steps: updates.
+            minutes: of time; the number of steps is measured first.
+
+        Raises:
+            RequestError: the training has not ended, failed, or its model is gone.
+        """
+        if self.more is None or self.state in ("running", "paused", "failed"):
+            raise RequestError(
+                f"a training that is {self.state} cannot be extended: "
+                "wait until it has ended, or fit again"
+            )
+        self.more({"epochs": epochs, "steps": steps, "minutes": minutes})
+        return self
+
+    def write(self, environment: JSON) -> None:
+        """Write the record: settings, state and what the numbers depend on besides."""
+        record = {
+            "format": 1,
+            "name": self.name,
+            "state": self.state,
+            "time": journal.now(),
+            "seconds": self.seconds,
+            "settings": self.settings.to_json(),
+            "environment": environment,
+        }
+        write_json(self.folder / RECORD, record)
 
     def __repr__(self) -> str:
         s = self.settings

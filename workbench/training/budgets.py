@@ -1,0 +1,143 @@
+"""How many steps: from epochs, from steps, or from minutes by timing a trial on a copy."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+import weakref
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from workbench.errors import RequestError
+from workbench.evaluation import infer
+from workbench.training.jobs import Job
+from workbench.training.loop import train
+from workbench.training.optimizers import Maker, make_optimizer
+from workbench.training.schedules import Schedule, rates
+from workbench.training.settings import Phase, Settings, number, whole
+from workbench.training.trainings import Training
+
+__all__ = ["all_rates", "cut_short", "measured_steps", "planned_steps"]
+
+_WARM_UP = 3  # steps that are not timed: the first ones allocate
+_TRIAL = 0.04  # of the budget, at most
+_SCORED_ROWS = 1_024  # of the validation split, to time it
+
+
+def planned_steps(
+    epochs: float | None, steps: int | None, steps_per_epoch: int, *, default: float
+) -> int:
+    """Return how many steps a budget in epochs or steps comes to.
+
+    Args:
+        epochs: passes over the training rows; may be a fraction.
+        steps: updates, instead.
+        steps_per_epoch: steps of one pass.
+        default: epochs, where neither is given.
+
+    Raises:
+        RequestError: it is no number, or not more than 0.
+    """
+    if steps is not None:
+        return whole("steps", steps)
+    amount = number("epochs", default if epochs is None else epochs)
+    if not 0 < amount < math.inf:
+        raise RequestError(f"epochs must be more than 0, got {amount}")
+    return max(1, round(amount * steps_per_epoch))
+
+
+def all_rates(phases: Sequence[Phase], schedule: Schedule, lr: float) -> list[float]:
+    """Return the learning rate of every step, each phase under a course of its own."""
+    return [lr * share for p in phases for share in rates(schedule, p.planned)[: p.steps]]
+
+
+def cut_short(phases: Sequence[Phase], step: int) -> tuple[Phase, ...]:
+    """Return the phases as far as they were taken when `step` steps were done.
+
+    >>> cut_short((Phase(10, 10), Phase(6, 6)), 12)
+    (Phase(planned=10, steps=10, minutes=None), Phase(planned=6, steps=2, minutes=None))
+    """
+    taken, left = [], step
+    for phase in phases:
+        n = min(phase.steps, left)
+        left -= n
+        if n:
+            taken.append(replace(phase, steps=n))
+    return tuple(taken)
+
+
+def measured_steps(
+    job: Job, settings: Settings, minutes: float, *, since: float, maker: Maker | None
+) -> int:
+    """Return how many steps fit into some minutes, by taking a few on a copy of the model.
+
+    Validation after each epoch is counted in. The model, its optimizer and all random states are
+    left as they were.
+
+    Args:
+        job: about to be trained.
+        settings: of the training.
+        minutes: in all, from `since` on.
+        since: when the time began, by `time.perf_counter`.
+        maker: of an optimizer of the user's own.
+
+    Raises:
+        RequestError: not one step fits.
+    """
+    seconds = 60 * minutes
+    a_step = _seconds_of_a_step(job, settings, _TRIAL * seconds, maker)
+    a_score = _seconds_of_a_score(job) / settings.steps_per_epoch
+    left = seconds - (time.perf_counter() - since)
+    steps = int(left / (a_step + a_score))
+    if steps < 1:
+        raise RequestError(
+            f"minutes={minutes:g} is over before the first step, which takes {a_step:.2g} s after "
+            f"{seconds - left:.1f} s of preparation: give it more"
+        )
+    return steps
+
+
+def _seconds_of_a_step(job: Job, settings: Settings, seconds: float, maker: Maker | None) -> float:
+    """Time steps on a copy for some seconds; return what one takes."""
+    taken = _trial(job, settings, _WARM_UP, maker)
+    n = max(2 * _WARM_UP, int(seconds / (taken / _WARM_UP)))
+    n = min(n, max(settings.steps_per_epoch, 4 * _WARM_UP))
+    return _trial(job, settings, n, maker) / n
+
+
+def _trial(job: Job, settings: Settings, n: int, maker: Maker | None) -> float:
+    """Take `n` steps on a copy at a rate of almost 0; return the seconds."""
+    model = copy.deepcopy(job.model)
+    trial = replace(settings, phases=(Phase(n, n),))
+    twin = replace(
+        job,
+        model_ref=weakref.ref(model),
+        optimizer=make_optimizer(model, trial, maker),
+        rates=[1e-12 * settings.lr] * n,
+        held=job.average.start(model) if job.average else {},
+        validation=None,
+        callbacks=(),
+        random=None,
+        step=0,
+        correct=0,
+        seen=0,
+    )
+    with torch.random.fork_rng():
+        started = time.perf_counter()
+        train(twin, Training(trial, Path()))
+        return time.perf_counter() - started
+
+
+def _seconds_of_a_score(job: Job) -> float:
+    if job.validation is None:
+        return 0.0
+    rows = job.validation.inputs[:_SCORED_ROWS]
+    raw = job.preprocessing.batch(rows)
+    infer(job.model, raw[:1], job.preprocessing)
+    started = time.perf_counter()
+    infer(job.model, raw, job.preprocessing)
+    return (time.perf_counter() - started) * len(job.validation) / len(rows)

@@ -1,0 +1,67 @@
+"""Callbacks: code of your own at a few moments of a training."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from workbench.errors import RequestError
+
+if TYPE_CHECKING:
+    from workbench.training.checkpoints import Checkpoint
+    from workbench.training.trainings import Training
+
+__all__ = ["Callback", "EarlyStopping"]
+
+
+class Callback:
+    """Code at a few moments of a training: override what you need, the rest costs nothing.
+
+    Each is given the training, whose history is up to date at the end of an epoch, and which can be
+    stopped by `training.stop()`. Read what you need from the history rather than count along: then
+    it is right after an interruption too.
+    """
+
+    def on_start(self, training: Training) -> None:
+        """Before the first step, or the first one after an interruption."""
+
+    def on_step(self, training: Training, step: int) -> None:
+        """After each step, counted from 1; the costly place."""
+
+    def on_epoch(self, training: Training, row: dict[str, float]) -> None:
+        """After each epoch, with its figures as `training.history.epochs` has them."""
+
+    def on_checkpoint(self, training: Training, checkpoint: Checkpoint) -> None:
+        """After a checkpoint was written, from the thread that wrote it."""
+
+    def on_end(self, training: Training) -> None:
+        """After the last step, whether all went well, it was stopped, or it failed."""
+
+
+class EarlyStopping(Callback):
+    """Stop when a figure has not been better for some epochs; `training.best` has the best weights.
+
+    Args:
+        patience: how many epochs in a row may pass without a new best one.
+        figure: as the history names it; losses and errors fall, all else rises.
+
+    Raises:
+        RequestError: patience is not a whole number from 1 up.
+    """
+
+    def __init__(self, patience: int = 5, figure: str = "validation_loss") -> None:
+        if not isinstance(patience, int) or patience < 1:
+            raise RequestError(f"patience must be a whole number from 1 up, got {patience!r}")
+        self.patience, self.figure = patience, figure
+
+    def on_epoch(self, training: Training, row: dict[str, float]) -> None:
+        """Look back over the history; stop if the best epoch is too long ago."""
+        if self.figure not in row:
+            known = ", ".join(name for name in row if name not in ("epoch", "step"))
+            raise RequestError(
+                f"early stopping looks at {self.figure!r}, this training has {known}: give the "
+                "dataset a validation split, or name one of these"
+            )
+        falls = self.figure.endswith(("loss", "mae", "mse"))
+        values = [v if falls else -v for v in training.history[self.figure]]
+        if len(values) - 1 - values.index(min(values)) >= self.patience:
+            training.stop()

@@ -1,0 +1,244 @@
+"""Checkpoints: everything a training needs to go on as if it had never stopped, one file each.
+
+A file is safetensors: tensors under `model.`, `optimizer.` and `average.`, and in its header, as
+JSON, the rest. It appears whole or not at all, written by a thread of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as save_tensors
+from torch import Tensor, nn
+
+from workbench.errors import RequestError, TamperedError
+from workbench.home import write_file
+from workbench.types import JSON
+
+__all__ = [
+    "Checkpoint",
+    "Checkpoints",
+    "Snapshot",
+    "best_checkpoint",
+    "copied",
+    "copy_into",
+    "list_checkpoints",
+    "read_checkpoint",
+    "tensors_of",
+]
+
+_FORMAT = 1
+_BETWEEN = 8  # rungs of the ladder between the first checkpoint and the last
+_BEST = "best.safetensors"
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What is written: tensors by name, and the rest as plain data.
+
+    Args:
+        tensors: copies on the CPU that nobody writes into any more.
+        rest: anything JSON can hold; has `step`.
+    """
+
+    tensors: Mapping[str, Tensor]
+    rest: JSON
+
+    @property
+    def step(self) -> int:
+        """How many steps were done."""
+        return int(self.rest["step"])
+
+    def part(self, name: str) -> dict[str, Tensor]:
+        """Return the tensors under `name.`, by the rest of their names."""
+        start = f"{name}."
+        return {k[len(start) :]: v for k, v in self.tensors.items() if k.startswith(start)}
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A moment of a training, on disk.
+
+    Args:
+        path: the file.
+        step: how many steps were done.
+        figures: of the last epoch that had ended.
+    """
+
+    path: Path
+    step: int
+    figures: dict[str, float]
+
+    def load(self, model: nn.Module) -> None:
+        """Put its weights into a model: their average, where the training kept one.
+
+        Raises:
+            RequestError: the model is another one; the message names the first tensor that differs.
+            TamperedError: the file is damaged.
+        """
+        state = read_checkpoint(self.path)
+        copy_into(model, {**state.part("model"), **state.part("average")}, str(self.path))
+
+
+class Checkpoints:
+    """The checkpoints of one training: which are due, which are kept, and the thread that writes.
+
+    Kept are the first, the last, the best, and a ladder of at most eight between, which is thinned
+    to every second rung when it has more.
+
+    Args:
+        folder: theirs alone; made when the first is written.
+        every: seconds from one to the next.
+        told: called with each checkpoint once it is on disk, at the next look.
+    """
+
+    def __init__(self, folder: Path, every: float, told: Callable[[Checkpoint], None]) -> None:
+        self._folder, self._every, self._told = folder, every, told
+        self._next = time.perf_counter() + every
+        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
+        self._writing: Future[Checkpoint] | None = None
+
+    def due(self) -> bool:
+        """Return whether it is time for the next one; collect the one before, if it is written."""
+        if self._writing is not None and self._writing.done():
+            self._collect()
+        return time.perf_counter() >= self._next and self._writing is None
+
+    def save(self, state: Snapshot, best: Snapshot | None = None) -> None:
+        """Write a state, and before it the best one where that is new; return before it is done."""
+        self._collect()
+        self._next = time.perf_counter() + self._every
+        self._writing = self._pool.submit(self._write, state, best)
+
+    def close(self) -> None:
+        """Wait until everything is written."""
+        try:
+            self._collect()
+        finally:
+            self._pool.shutdown()
+
+    def _write(self, state: Snapshot, best: Snapshot | None) -> Checkpoint:
+        if best is not None:
+            write_file(self._folder / _BEST, _content(best))
+        path = self._folder / f"{state.step:09d}.safetensors"
+        write_file(path, _content(state))
+        _thin(self._folder)
+        return _described(path)
+
+    def _collect(self) -> None:
+        """Wait for what is being written; say so where it could not be."""
+        writing, self._writing = self._writing, None
+        if writing is None:
+            return
+        try:
+            checkpoint = writing.result()
+        except OSError as error:
+            last = list_checkpoints(self._folder)
+            saved = f"that of step {last[-1].step:,} is the last" if last else "there is none yet"
+            warnings.warn(
+                f"a checkpoint could not be written to {self._folder}: "
+                f"{error.strerror or error}; {saved}, and the training goes on: make room there",
+                stacklevel=2,
+            )
+        else:
+            self._told(checkpoint)
+
+
+def list_checkpoints(folder: Path) -> list[Checkpoint]:
+    """Return the checkpoints in a folder by step, the best one apart."""
+    return [_described(path) for path in sorted(folder.glob("[0-9]*.safetensors"))]
+
+
+def best_checkpoint(folder: Path) -> Checkpoint | None:
+    """Return the best checkpoint in a folder, or None before the first epoch has ended."""
+    path = folder / _BEST
+    return _described(path) if path.exists() else None
+
+
+def tensors_of(model: nn.Module) -> dict[str, Tensor]:
+    """Return all parameters and buffers by name, those that a state dict leaves out too."""
+    return {**dict(model.named_parameters()), **dict(model.named_buffers())}
+
+
+def copied(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Return copies on the CPU, named `prefix.name`."""
+    return {f"{prefix}.{k}": v.detach().to("cpu", copy=True) for k, v in tensors.items()}
+
+
+@torch.no_grad()
+def copy_into(model: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
+    """Copy tensors into the model's own of the same names, all or none.
+
+    Raises:
+        RequestError: a name is missing on either side, or a shape differs.
+    """
+    own = tensors_of(model)
+    for name in [*tensors, *own]:
+        theirs, ours = (_shown(side.get(name)) for side in (tensors, own))
+        if theirs != ours:
+            raise RequestError(
+                f"{source} is of another model: {name} is {theirs} there and {ours} in this "
+                f"{type(model).__name__}: build the model as it was, or train under another name"
+            )
+    for name, value in tensors.items():
+        own[name].copy_(value)
+
+
+def read_checkpoint(path: Path) -> Snapshot:
+    """Return what a checkpoint holds.
+
+    Raises:
+        TamperedError: the file is damaged, or of a newer format.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            rest = json.loads(file.metadata()["workbench"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
+    except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
+        raise TamperedError(
+            f"checkpoint {path} cannot be read: {error}: delete it to go on from the one before"
+        ) from None
+    if rest["format"] != _FORMAT:
+        raise TamperedError(
+            f"checkpoint {path} has format {rest['format']}, expected {_FORMAT}: "
+            "use the workbench that wrote it"
+        )
+    return Snapshot(tensors, rest)
+
+
+def _content(state: Snapshot) -> bytes:
+    tensors = {name: value.contiguous() for name, value in state.tensors.items()}
+    return save_tensors(tensors, {"workbench": json.dumps({"format": _FORMAT, **state.rest})})
+
+
+def _described(path: Path) -> Checkpoint:
+    """Return a checkpoint from its header alone."""
+    try:
+        with safe_open(path, "pt") as file:
+            rest = json.loads(file.metadata()["workbench"])
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise TamperedError(
+            f"checkpoint {path} cannot be read: {error}: delete it to go on from the one before"
+        ) from None
+    epochs = rest.get("epochs") or [{}]
+    return Checkpoint(path, int(rest["step"]), dict(epochs[-1]))
+
+
+def _thin(folder: Path) -> None:
+    """Delete every second checkpoint between the first and the last where there are many."""
+    between = sorted(folder.glob("[0-9]*.safetensors"))[1:-1]
+    if len(between) > _BETWEEN:
+        for path in between[::2]:
+            path.unlink()
+
+
+def _shown(tensor: Tensor | None) -> str:
+    return "missing" if tensor is None else f"{str(tensor.dtype)[6:]} {tuple(tensor.shape)}"

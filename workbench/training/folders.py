@@ -1,0 +1,125 @@
+"""Where a training is kept, who writes there, and whether it can go on as it was."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import secrets
+import warnings
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+
+import torch
+from filelock import FileLock, Timeout
+
+from workbench import journal
+from workbench.devices import hardware
+from workbench.errors import RequestError
+from workbench.home import home, read_json
+from workbench.training.settings import Settings
+from workbench.training.trainings import RECORD
+from workbench.types import JSON, NAME_PATTERN
+
+__all__ = ["check_same", "claimed", "environment", "folder_of", "kept_record", "warn_of_changes"]
+
+_CHOICES = {"phases", "fingerprint", "threads"}  # settled once, or only warned of
+
+
+def folder_of(name: str | None, model: str) -> Path:
+    """Return where a training of that name is kept; of the current run, if there is one.
+
+    Args:
+        name: None makes one from the time and the model.
+        model: what is trained, in a word.
+
+    Raises:
+        RequestError: it cannot be a name.
+    """
+    if name is not None and not (isinstance(name, str) and re.fullmatch(NAME_PATTERN, name)):
+        raise RequestError(
+            f"name of a training is {name!r:.60}, expected at most 100 letters, digits, '.', '_' "
+            "and '-': name='night'"
+        )
+    made = f"{datetime.now():%Y%m%d-%H%M%S}-{model}-{secrets.token_hex(2)}"
+    return (journal.current_run() or home()) / "trainings" / (name or made)
+
+
+def kept_record(folder: Path) -> JSON | None:
+    """Return the record of a training that was begun in a folder, or None."""
+    path = folder / RECORD
+    return read_json(path) if path.exists() else None
+
+
+@contextlib.contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """Keep everyone else from training into a folder for the while; make it first.
+
+    Raises:
+        RequestError: another training is writing there, or nobody can.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / ".lock", timeout=0)
+        with lock:
+            yield
+    except Timeout:
+        raise RequestError(
+            f"training {folder.name!r} is running, here or in another process: wait until it has "
+            "ended, or take another name"
+        ) from None
+    except (PermissionError, FileExistsError, NotADirectoryError) as error:
+        raise RequestError(
+            f"trainings are kept in {folder.parent}, which cannot be written: {error.strerror}: "
+            "set WORKBENCH_HOME to a folder of yours"
+        ) from None
+
+
+def environment() -> JSON:
+    """Return what a training's numbers depend on besides its settings."""
+    machine = hardware()
+    return {
+        "torch": torch.__version__,
+        "processor": machine["processor"],
+        "instruction_set": machine["instruction_set"],
+        "threads": machine["threads"],
+    }
+
+
+def check_same(name: str, then: Settings, wanted: Settings) -> None:
+    """Raise where a training would go on with other settings than it was begun with.
+
+    Raises:
+        RequestError: naming the first one that differs.
+    """
+    before, after = then.to_json(), wanted.to_json()
+    for key in Settings.__dataclass_fields__:
+        if key not in _CHOICES and before[key] != after[key]:
+            raise RequestError(
+                f"training {name!r} was begun with {key}={before[key]!r}, now it would be "
+                f"{after[key]!r}: pass what it had, or take another name"
+            )
+
+
+def warn_of_changes(name: str, then: JSON, data: str) -> None:
+    """Warn where the data or the environment is another one than when a training was begun.
+
+    Args:
+        name: of the training.
+        then: its record.
+        data: the fingerprint of the data that it would go on with.
+    """
+    before = {**then["environment"], "data": then["settings"]["fingerprint"][:12]}
+    after = {**environment(), "data": data[:12]}
+    changes = [
+        f"{key} {before[key] or 'unknown'}, now {after[key] or 'unknown'}"
+        for key in after
+        if before.get(key) != after[key] or (key == "data" and not data)
+    ]
+    if changes:
+        warnings.warn(
+            f"training {name!r} goes on where something has changed since it was begun: "
+            f"{'; '.join(changes)}. Its numbers from here on may not be those of a training that "
+            "was never interrupted",
+            stacklevel=2,
+        )

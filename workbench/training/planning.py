@@ -1,0 +1,326 @@
+"""What was asked for, what the model recommends and the defaults, made into settings and a job."""
+
+from __future__ import annotations
+
+import shutil
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from workbench.attached import attached
+from workbench.datasets import Card, Dataset, Split
+from workbench.devices import choose_device
+from workbench.errors import RequestError, UnknownNameError
+from workbench.evaluation import infer
+from workbench.models import summary
+from workbench.preprocessing import Preprocessing, as_tensor
+from workbench.probing import probe
+from workbench.training.augmentations import AUGMENTATIONS, Augment
+from workbench.training.averages import AVERAGES, Average
+from workbench.training.batches import Batches, LoaderBatches, TensorBatches
+from workbench.training.callbacks import Callback
+from workbench.training.jobs import Job
+from workbench.training.objectives import check_targets, class_weights_of, objective
+from workbench.training.optimizers import Maker, frozen, make_optimizer
+from workbench.training.schedules import SCHEDULES, Schedule
+from workbench.training.settings import Settings, number, whole
+from workbench.types import JSON
+
+__all__ = ["Plan", "described", "make_plan", "name_of"]
+
+_DEFAULTS: JSON = {
+    "batch_size": 64,
+    "lr": 1e-3,
+    "optimizer": "adamw",
+    "momentum": 0.9,
+    "weight_decay": 0.0,
+    "schedule": "triangle",
+    "label_smoothing": 0.0,
+    "augment": (),
+    "average": None,
+    "precision": "fp32",
+}
+_LITTLE_WORK = 10_000_000  # multiply-adds a step; below it a second thread gains nothing
+_FEW = 2  # rows that model, loss and data are tried with
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A training that has been decided on, but for how long.
+
+    Args:
+        job: what the loop works with.
+        settings: all but the phases.
+        schedule: of the learning rate.
+        maker: of an optimizer of the user's own, or None.
+        data: what it learns from.
+        followed: what the model's recipe decided.
+        usual_lr: what the learning rate is when nobody says otherwise.
+    """
+
+    job: Job
+    settings: Settings
+    schedule: Schedule
+    maker: Maker | None
+    data: Dataset
+    followed: JSON
+    usual_lr: float
+
+
+def make_plan(
+    model: nn.Module,
+    data: Dataset,
+    asked: Mapping[str, Any],
+    *,
+    loader: DataLoader[Any] | None,
+    callbacks: Sequence[Callback],
+    then: Settings | None,
+) -> Plan:
+    """Return what to do for what was asked; where nothing was, the model's recipe, then defaults.
+
+    Args:
+        model: moved to the device.
+        data: gives rows, classes and the validation split.
+        asked: `fit`'s arguments by name, None where the caller gave none.
+        loader: gives the training rows instead of `data`, or None.
+        callbacks: code of the user's own.
+        then: settings of a training that goes on; what was chosen for it stays chosen.
+
+    Raises:
+        RequestError: something that was asked for cannot be, or model and data do not fit.
+    """
+    recipe = getattr(model, "recipe", None) or getattr(model, "fit_defaults", {})
+    given = {name: value for name, value in asked.items() if value is not None}
+    chosen = {**_DEFAULTS, **recipe, **given}
+    usual_lr = {**_DEFAULTS, **recipe}["lr"]
+    device = choose_device(chosen.get("device") or (then.device if then else None))
+    preprocessing = _preprocessing(model, data)
+    for name in ("train", "validation"):
+        split = getattr(data, name)
+        if split is not None:
+            check_targets(name, split)
+    augment = [_augment(a) for a in _several(chosen["augment"])]
+    if augment and (preprocessing.kind != "image" or loader is not None):
+        what = "a DataLoader's batches" if loader is not None else f"rows of {data.name!r}"
+        raise RequestError(f"augment works on raw images (uint8), not on {what}: leave it out")
+    lr, lr_of = _rates(chosen["lr"], usual_lr)
+    batches = _batches(data, loader, chosen, augment, preprocessing, device)
+    weights = class_weights_of(chosen.get("class_weights"), data.train)
+    with frozen(model.to(device), lr_of):
+        loss = objective(
+            model,
+            data.train.rows(torch.arange(min(_FEW, len(data.train)))),
+            preprocessing,
+            loss=chosen.get("loss"),
+            label_smoothing=number("label_smoothing", chosen["label_smoothing"]),
+            class_weights=weights,
+        )
+        average = _average(chosen["average"])
+        schedule = _schedule(chosen["schedule"])
+        maker = chosen["optimizer"] if callable(chosen["optimizer"]) else None
+        settings = Settings(
+            model=name_of(model),
+            data=data.name,
+            fingerprint=data.fingerprint,
+            phases=(),
+            steps_per_epoch=batches.steps_per_epoch,
+            batch_size=batches.batch_size,
+            optimizer=_called(chosen["optimizer"]),
+            lr=lr,
+            lr_of=lr_of,
+            momentum=number("momentum", chosen["momentum"]),
+            weight_decay=number("weight_decay", chosen["weight_decay"]),
+            schedule=_called(schedule),
+            loss=_called(chosen.get("loss") or ("mse" if not data.classes else "cross_entropy")),
+            label_smoothing=float(chosen["label_smoothing"]),
+            class_weights=weights,
+            augment=tuple(_called(a) for a in augment),
+            average=repr(average) if average else "",
+            clip=None if chosen.get("clip") is None else number("clip", chosen["clip"]),
+            accumulate=whole("accumulate", chosen.get("accumulate", 1)),
+            compile=_compile(chosen.get("compile", False), device),
+            seed=chosen["seed"],
+            device=str(device),
+            **_choices(model, data, batches.batch_size, given, chosen, then, device),
+        )
+        job = Job(
+            model_ref=weakref.ref(model),
+            batches=batches,
+            preprocessing=preprocessing,
+            loss=loss,
+            optimizer=make_optimizer(model, settings, maker),
+            rates=[],
+            validation=data.validation,
+            average=average,
+            callbacks=callbacks,
+        )
+    followed = {name: value for name, value in recipe.items() if name not in given}
+    return Plan(job, settings, schedule, maker, data, followed, usual_lr)
+
+
+def described(loader: DataLoader[Any], model: nn.Module) -> Dataset:
+    """Return what a DataLoader shows of its data: its first batch, and names for the classes.
+
+    Raises:
+        RequestError: it does not give pairs of tensors, or has no batch.
+    """
+    with torch.random.fork_rng(devices=[]):
+        first = next(iter(loader), None)
+    pair = isinstance(first, (tuple, list)) and len(first) == 2
+    if first is None or not pair or not all(isinstance(part, Tensor) for part in first):
+        found = "no batch" if first is None else f"a {type(first).__name__}"
+        raise RequestError(f"the DataLoader gives {found}, expected pairs (inputs, targets)")
+    inputs, targets = as_tensor(first[0]), first[1]
+    source = loader.dataset
+    classes: tuple[str, ...] = ()
+    if not targets.is_floating_point():
+        known = attached(model).preprocessing or Preprocessing(
+            "tensor", tuple(inputs.shape[1:]), str(inputs.dtype)[6:]
+        )
+        n = max(2, infer(model, known.batch(inputs), known).shape[-1])
+        classes = tuple(map(str, getattr(source, "classes", range(n))))
+    name = type(source).__name__
+    return Dataset(
+        name=name,
+        train=Split(inputs, targets, classes),
+        validation=None,
+        test=None,
+        fingerprint="",
+        card=Card(description=f"{name}, given by a DataLoader"),
+    )
+
+
+def name_of(model: nn.Module) -> str:
+    """Return what a model is, in a word: its builder, or its class."""
+    architecture = attached(model).architecture or {}
+    return str(architecture.get("builder", type(model).__name__))
+
+
+def _preprocessing(model: nn.Module, data: Dataset) -> Preprocessing:
+    """Return what the model was built with, else what fits the training rows."""
+    known = attached(model).preprocessing
+    if known is None:
+        return Preprocessing.fitted(data.train.inputs, data.classes, data.features)
+    known.batch(data.train.inputs[:1])  # raises where the rows are of another shape
+    if known.classes != data.classes:
+        raise RequestError(
+            f"the model was made for the classes {known.classes[:3]}..., "
+            f"{data.name!r} has {data.classes[:3]}...: build a model for this dataset"
+        )
+    return known
+
+
+def _batches(
+    data: Dataset,
+    loader: DataLoader[Any] | None,
+    chosen: JSON,
+    augment: Sequence[Augment],
+    preprocessing: Preprocessing,
+    device: torch.device,
+) -> Batches:
+    if loader is not None:
+        return LoaderBatches(
+            loader, seed=chosen["seed"], device=device, preprocessing=preprocessing
+        )
+    return TensorBatches(
+        data.train,
+        whole("batch_size", chosen["batch_size"]),
+        seed=chosen["seed"],
+        device=device,
+        preprocessing=preprocessing,
+        augment=augment,
+    )
+
+
+def _choices(
+    model: nn.Module,
+    data: Dataset,
+    batch_size: int,
+    given: Mapping[str, Any],
+    chosen: JSON,
+    then: Settings | None,
+    device: torch.device,
+) -> JSON:
+    """Return precision, memory format and threads: as asked, as before, or as is fastest here.
+
+    Decided by the work and by a probe that is taken once a machine, so that a second training
+    decides the same.
+    """
+    if then is not None:
+        precision = given.get("precision", then.precision)
+        precision = then.precision if precision == "auto" else precision
+        return {
+            "precision": precision,
+            "channels_last": then.channels_last,
+            "threads": then.threads,
+        }
+    precision, channels_last = chosen["precision"], False
+    convolves = any(isinstance(module, nn.Conv2d) for module in model.modules())
+    if precision == "auto" or convolves:
+        found = probe(device)
+        channels_last = convolves and found.channels_last
+        precision = found.precision if precision == "auto" else precision
+    work = summary(model, data).multiply_adds * batch_size
+    n_threads = 1 if work < _LITTLE_WORK else torch.get_num_threads()
+    return {"precision": precision, "channels_last": channels_last, "threads": n_threads}
+
+
+def _rates(asked: Any, usual: float) -> tuple[float, dict[str, float]]:
+    """Return the peak rate, and those of parts of the model."""
+    if not isinstance(asked, Mapping):
+        return number("lr", asked), {}
+    parts = {str(part): number(f"lr of {part!r}", rate) for part, rate in asked.items()}
+    return parts.pop("", usual), parts
+
+
+def _augment(asked: Any) -> Augment:
+    if callable(asked):
+        return asked  # type: ignore[no-any-return]
+    if asked not in AUGMENTATIONS:
+        raise UnknownNameError("augmentation", str(asked), AUGMENTATIONS)
+    return AUGMENTATIONS[asked]
+
+
+def _average(asked: Any) -> Average | None:
+    if asked is None or isinstance(asked, Average):
+        return asked
+    if asked not in AVERAGES:
+        raise UnknownNameError("average", str(asked), AVERAGES)
+    return AVERAGES[asked]
+
+
+def _schedule(asked: Any) -> Schedule:
+    if callable(asked):
+        return asked  # type: ignore[no-any-return]
+    if asked not in SCHEDULES:
+        raise UnknownNameError("schedule", str(asked), SCHEDULES)
+    return SCHEDULES[asked]
+
+
+def _compile(asked: Any, device: torch.device) -> bool:
+    if asked and device.type == "cpu" and not any(map(shutil.which, ("c++", "g++", "clang++"))):
+        raise RequestError(
+            "compile=True needs a C++ compiler on the CPU, found none of c++, g++ and clang++: "
+            "install one, or leave compile out"
+        )
+    return bool(asked)
+
+
+def _several(asked: Any) -> Sequence[Any]:
+    return [asked] if isinstance(asked, str) or callable(asked) else asked
+
+
+def _called(thing: str | Callable[..., Any]) -> str:
+    """Return the name of a function, with what it is given where that is partial."""
+    if isinstance(thing, str):
+        return thing
+    if isinstance(thing, partial):
+        given = [*map(repr, thing.args), *(f"{k}={v!r}" for k, v in thing.keywords.items())]
+        return f"{_called(thing.func)}({', '.join(given)})"
+    return str(getattr(thing, "__qualname__", type(thing).__name__))
