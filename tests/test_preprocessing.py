@@ -15,7 +15,7 @@ from torch import Tensor
 
 from workbench.datasets import load
 from workbench.errors import RequestError
-from workbench.preprocessing import Preprocessing, as_tensor
+from workbench.preprocessing import Preprocessing, as_tensor, check_finite
 
 IMAGES = torch.randint(0, 256, (20, 6, 5, 3), dtype=torch.uint8)
 TABLE = torch.randn(30, 4) * torch.tensor([1.0, 10.0, 0.1, 5.0]) + 3
@@ -161,6 +161,27 @@ def test_a_frame_is_read_by_the_names_of_its_columns() -> None:
     with pytest.raises(RequestError, match="inputs lack the columns b: expected a, b, c"):
         made.batch(frame[["a", "c"]])
     assert made.batch(pd.DataFrame([[1, 3, 1]])).tolist() == [[1, 3, 1]]
+
+
+def test_columns_may_be_named_by_numbers() -> None:
+    frame = pd.DataFrame({2019: [1.0, 2.0], 2020: [3.0, 4.0]})
+    made = Preprocessing.fitted(as_tensor(frame), features=("2019", "2020"))
+    assert made.batch(frame[[2020, 2019]]).tolist() == [[1, 3], [2, 4]]
+
+
+def test_parts_of_the_rows_give_the_statistics_of_the_whole(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    table, images = torch.randn(101, 4, dtype=torch.float64) + 1e4, IMAGES
+    whole = [Preprocessing.fitted(rows) for rows in (table, images)]
+    monkeypatch.setattr("workbench.preprocessing._CHUNK", 300)
+    parts = [Preprocessing.fitted(rows) for rows in (table, images)]
+    np.testing.assert_allclose(parts[0].mean, whole[0].mean, rtol=1e-14)
+    np.testing.assert_allclose(parts[0].std, whole[0].std, rtol=1e-9)
+    assert parts[1] == whole[1]
+    table[[7, 90]] = np.nan
+    with pytest.raises(RequestError, match="in 2 of 101 rows, the first is row 7"):
+        check_finite("inputs", table)
 
 
 def test_columns_that_are_no_numbers_are_named() -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from numbers import Integral
 from typing import Any
 
@@ -14,14 +15,17 @@ import torch
 from torch import Tensor
 
 from workbench import journal
+from workbench.datasets.readers import Rows, read
 from workbench.determinism import generator
-from workbench.errors import RequestError
-from workbench.preprocessing import as_tensor, check_finite
+from workbench.errors import RequestError, SourceError
+from workbench.home import data_home
+from workbench.preprocessing import IN_MEMORY, as_tensor, check_finite, is_mapped
 from workbench.types import JSON, Task
 
 __all__ = ["Card", "Dataset", "Split", "content_hash", "cut", "dataset", "sample"]
 
 _MANY_CLASSES = 50  # as many are believed whatever the number of rows
+_CHUNK = 4 * 2**20  # bytes that are copied at once
 _CUT_SEED = 0  # a validation cut is part of the data, so no user's seed moves it
 
 
@@ -42,18 +46,22 @@ class Split:
         inputs: raw rows, shaped (rows, ...); images are uint8 (rows, height, width[, channels]).
         targets: int64 class indices shaped (rows,), or float32 shaped (rows,) or (rows, outputs).
         classes: names in the order of the indices; empty for regression.
+        mapped: whether the inputs lie in a file, so that many of them are copied into a file too.
     """
 
     inputs: Tensor = field(repr=False)
     targets: Tensor = field(repr=False)
     classes: tuple[str, ...] = ()
+    mapped: bool = field(default=False, repr=False)
 
     def __len__(self) -> int:
         return len(self.inputs)
 
     def rows(self, indices: Tensor) -> Split:
         """Return the rows at `indices`, shaped (n,), in that order, as a split of their own."""
-        return Split(self.inputs[indices], self.targets[indices], self.classes)
+        large = self.mapped and len(indices) * self.inputs[0].nbytes > IN_MEMORY
+        inputs = _gathered(self.inputs, indices) if large else self.inputs[indices]
+        return Split(inputs, self.targets[indices], self.classes, large)
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,48 +107,62 @@ class Dataset:
 def dataset(
     name: str,
     *,
-    train: tuple[Any, Any],
-    test: tuple[Any, Any] | None = None,
-    validation: tuple[Any, Any] | int | None = None,
+    train: Any,
+    test: Any = None,
+    validation: Any = None,
+    target: str | None = None,
+    image_size: int | tuple[int, int] | None = None,
     classes: Sequence[str] | None = None,
     card: Card | None = None,
 ) -> Dataset:
-    """Return a dataset of your own arrays, tensors or DataFrames.
+    """Return a dataset of your own arrays, tables, image files or torch datasets.
 
-    Targets of integers, booleans or words make a classification, floats a regression. Arrays are
-    not copied: writing into them afterwards would change the data behind its fingerprint.
+    Each part is one of these, and the parts of one call may differ:
+
+    - a pair: inputs shaped (rows, ...) and targets shaped (rows,) or (rows, outputs);
+    - a DataFrame, or the path of a .csv or .csv.gz file: column `target`, and numbers beside it;
+    - the path of a folder with a sub-folder of images for each class. They are turned upright by
+      their EXIF tag; colours become uint8 (rows, height, width, 3), all grey (rows, height, width);
+      more than 256 MiB of them are decoded once, into a file below `WORKBENCH_DATA`;
+    - a torch `Dataset` of (input, target) with a length; its `.classes` are the names.
+
+    Targets of integers, booleans, words or categories make a classification, floats a regression.
+    Arrays are not copied: writing into them afterwards would change the data behind its
+    fingerprint. A memory map of float32 or integers is never read into memory as a whole.
 
     Args:
         name: what to call it.
-        train: inputs shaped (rows, ...) and targets shaped (rows,) or (rows, outputs).
-        test: likewise, or None.
-        validation: likewise, or how many training rows to cut off for it, or None for none.
-        classes: names of the integers 0, 1, ...; by default the words or integers that occur.
+        train: the rows to learn from.
+        test: the rows to report on, or None.
+        validation: the rows to choose by, or how many training rows to cut off for it, or None.
+        target: the column of a DataFrame or CSV file that is to be predicted.
+        image_size: height and width in pixels that a folder's images are cropped to, in the middle,
+            and resized; one number for both; None where they have one size.
+        classes: names of the integers 0, 1, ...; by default those of train, or the words or
+            integers that occur.
         card: what a person should know of it.
 
     Raises:
-        RequestError: inputs and targets differ in length, shapes differ between parts, a value is
-            not a number, or a class has no name.
+        RequestError: a part cannot be read, inputs and targets differ in length, shapes differ
+            between parts, a value is missing or no number, or a class has no name.
+        SourceError: the decoded images of a folder, or a part that was cut off a memory map, cannot
+            be kept on the disk.
 
     >>> dataset("xor", train=([[0., 0.], [0., 1.], [1., 0.], [1., 1.]], [0, 1, 1, 0]))
     Dataset 'xor': 4 train; rows of 2; 2 classes; 8f9e5da25d8b
+    >>> import pandas as pd
+    >>> flats = pd.DataFrame({"area": [50, 80], "rooms": [2, 3], "rent": [500.0, 850.0]})
+    >>> dataset("flats", train=flats, target="rent").features
+    ('area', 'rooms')
     """
-    pairs: dict[str, Any] = {"train": train, "test": test}
     n_held = int(validation) if isinstance(validation, Integral) else 0
-    if not isinstance(validation, Integral):
-        pairs["validation"] = validation
-    for key, pair in pairs.items():
-        if pair is not None and not (isinstance(pair, (tuple, list)) and len(pair) == 2):
-            number = ", or a number of rows" if key == "validation" else ""
-            raise RequestError(
-                f"{key} is a {type(pair).__name__}, expected {key}=(inputs, targets){number}"
-            )
-    names = _class_names([pair[1] for pair in pairs.values() if pair is not None], classes)
-    parts = {
-        key: _split(key, pair, names, indexed=classes is not None)
-        for key, pair in pairs.items()
-        if pair is not None
-    }
+    held_rows = None if isinstance(validation, Integral) else validation
+    rows = _read({"train": train, "test": test, "validation": held_rows}, target, image_size)
+    known = rows["train"].classes if classes is None else tuple(classes)
+    if known:
+        rows = {key: _named(part, rows["train"].classes, known) for key, part in rows.items()}
+    names = _class_names([part.targets for part in rows.values()], known)
+    parts = {key: _split(key, part, names, indexed=known is not None) for key, part in rows.items()}
     for key, part in parts.items():
         if part.inputs.shape[1:] != parts["train"].inputs.shape[1:]:
             raise RequestError(
@@ -156,11 +178,42 @@ def dataset(
         validation=held,
         test=parts.get("test"),
         fingerprint=_fingerprint(parts, {"validation": n_held or None}),
-        card=card or Card(description=f"{name}, given as arrays"),
-        features=tuple(map(str, getattr(train[0], "columns", ()))),
+        card=card or Card(description=f"{name}, {rows['train'].origin}"),
+        features=rows["train"].features,
     )
     journal.note("load", dataset=name, fingerprint=made.fingerprint)
     return made
+
+
+def _read(given: dict[str, Any], target: str | None, image_size: Any) -> dict[str, Rows]:
+    """Return the rows of the parts that were given, columns in the order of train's."""
+    rows: dict[str, Rows] = {}
+    for key, what in given.items():
+        if what is not None or key == "train":
+            part = read(key, what, target=target, image_size=image_size)
+            rows[key] = part.ordered_as(rows["train"].features, key) if rows else part
+    kinds = {part.kind for part in rows.values()}
+    for option, value, kind, what in (
+        ("target", target, "table", "DataFrame or CSV file"),
+        ("image_size", image_size, "folder", "folder of images"),
+    ):
+        if value is not None and kind not in kinds:
+            raise RequestError(f"{option} is {value!r}, but no part is a {what}: leave it out")
+    return rows
+
+
+def _named(rows: Rows, of_train: tuple[str, ...] | None, known: tuple[str, ...]) -> Rows:
+    """Return rows whose targets are words where their integers do not count the known classes.
+
+    Names that are not those of train are new names of its integers, which stay as they are.
+    """
+    named_anew = rows.classes == of_train and not {*(of_train or ())} <= {*known}
+    if rows.classes in (None, known) or named_anew:
+        return rows
+    targets = np.asarray(rows.targets)
+    if targets.dtype.kind not in "iu":
+        return rows
+    return replace(rows, targets=np.array(rows.classes, dtype=object)[targets])
 
 
 def cut(split: Split, n: int) -> tuple[Split, Split | None]:
@@ -215,6 +268,27 @@ def _stratified(split: Split, n: int, purpose: str) -> Tensor:
     return _mask(shuffled[share.argsort(stable=True)[:n]], len(split))
 
 
+def _gathered(inputs: Tensor, indices: Tensor) -> Tensor:
+    """Return the rows at `indices` in a temporary file, mapped; it is gone when they are.
+
+    Raises:
+        SourceError: the rows cannot be kept there.
+    """
+    try:
+        data_home().mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=data_home()) as file:
+            for part in indices.split(max(1, _CHUNK // inputs[0].nbytes)):
+                file.write(inputs[part].flatten().view(torch.uint8).numpy().data)
+            file.flush()
+            array = np.memmap(file, np.uint8, "r+")
+    except OSError as error:
+        raise SourceError(
+            f"{len(indices):,} rows of a memory map cannot be kept in {data_home()}: {error}. Make "
+            "room or give write permission there, or set WORKBENCH_DATA to another folder."
+        ) from error
+    return torch.from_numpy(array).view(inputs.dtype).view(len(indices), *inputs.shape[1:])
+
+
 def _mask(indices: Tensor, rows: int) -> Tensor:
     mask = torch.zeros(rows, dtype=torch.bool)
     mask[indices] = True
@@ -246,31 +320,43 @@ def _class_names(targets: list[Any], given: Sequence[str] | None) -> tuple[str, 
         if given:
             raise RequestError("classes were named, but targets are floats: pass integers or words")
         return ()
-    values = {value for a in arrays for value in a.ravel().tolist()}
+    values = {value for a in arrays for value in _values(a)}
     kinds = sorted({type(value).__name__ for value in values})
-    if kinds != ["str"] and not {*kinds} <= {"int", "bool"}:
+    one_kind = kinds == ["str"] or {*kinds} <= {"int", "bool"}
+    if not one_kind and not (given and {*kinds} <= {"int", "bool", "str"}):
         raise RequestError(
             f"targets are of {' and '.join(kinds)}: pass all words, all integers or all floats"
         )
+    if given:
+        _check_indices([value for value in values if not isinstance(value, str)], len(given))
+        return tuple(given)
     found = sorted(values)
     if len(found) > max(_MANY_CLASSES, sum(a.size for a in arrays) / 2):
         raise RequestError(
             f"targets have {len(found)} different values, too many for classes: "
             "pass floats for a regression"
         )
-    if not given or kinds == ["str"]:
-        return tuple(given or map(str, found))
-    if found and not 0 <= found[0] <= found[-1] < len(given):
+    return tuple(map(str, found))
+
+
+def _values(targets: Any) -> list[Any]:
+    """Return the different values of an array, without a list of millions of numbers."""
+    few = targets if targets.dtype.kind == "O" else np.unique(targets)
+    listed: list[Any] = few.ravel().tolist()
+    return listed
+
+
+def _check_indices(found: list[int], n: int) -> None:
+    if found and not 0 <= min(found) <= max(found) < n:
         raise RequestError(
-            f"class indices run from {found[0]} to {found[-1]}, expected 0 to {len(given) - 1} "
-            f"for the {len(given)} classes that were named"
+            f"class indices run from {min(found)} to {max(found)}, expected 0 to {n - 1} "
+            f"for the {n} classes that were named"
         )
-    return tuple(given)
 
 
-def _split(key: str, pair: tuple[Any, Any], classes: tuple[str, ...], *, indexed: bool) -> Split:
+def _split(key: str, rows: Rows, classes: tuple[str, ...], *, indexed: bool) -> Split:
     """Return a checked part; `indexed` says that its targets are indices of the classes already."""
-    inputs, targets = as_tensor(pair[0]), _targets(key, pair[1], classes, indexed=indexed)
+    inputs, targets = as_tensor(rows.inputs), _targets(key, rows.targets, classes, indexed=indexed)
     if len(inputs) != len(targets) or len(inputs) == 0:
         raise RequestError(
             f"{key} has {len(inputs)} inputs and {len(targets)} targets: "
@@ -278,7 +364,7 @@ def _split(key: str, pair: tuple[Any, Any], classes: tuple[str, ...], *, indexed
         )
     check_finite(f"inputs of {key}", inputs)
     check_finite(f"targets of {key}", targets)
-    return Split(inputs, targets, classes)
+    return Split(inputs, targets, classes, is_mapped(rows.inputs))
 
 
 def _targets(key: str, given: Any, classes: tuple[str, ...], *, indexed: bool) -> Tensor:
