@@ -36,6 +36,7 @@ _HOPELESS = 4.0  # as many times as long on a tiny step, and bf16 is not timed o
 _BUSY = (
     "; timings were few or uneven, as on a busy machine: `workbench doctor --fresh` takes others"
 )
+_ROWS_OF_GPU = 2048  # fewer would time the launching of kernels, which is alike in all
 _CHANNELS, _ROWS, _SIDE = 64, 8, 16  # of the step: large enough for threads to be worth it
 
 
@@ -174,7 +175,8 @@ def _measure(device: torch.device) -> Probe:
         if slower is None or slower > _HOPELESS:
             precisions = ("fp32",)
         contestants = list(_contestants(device, precisions))
-        rounds = _race(contestants, device, _ROWS, _SIDE, end)
+        rows = _ROWS if device.type == "cpu" else _ROWS_OF_GPU
+        rounds = _race(contestants, device, rows, _SIDE, end)
     found = choose(_typical(rounds), slower if slower and slower > _HOPELESS else None)
     return replace(found, sentence=found.sentence + _BUSY) if _disturbed(rounds) else found
 
