@@ -118,7 +118,7 @@ def _from_csv(path: Path, target: str | None) -> Rows:
     except (OSError, EOFError, ValueError) as error:
         raise RequestError(f"{path} cannot be read as CSV: {str(error).strip()}") from None
     unnamed = any(str(name).startswith("Unnamed: ") for name in frame.columns)
-    if unnamed or not isinstance(frame.index, pd.RangeIndex):  # longer rows would be shifted
+    if unnamed or not frame.index.equals(pd.RangeIndex(len(frame))):  # rows longer than the names
         raise RequestError(
             f"{path} has a column without a name, maybe an index: pass "
             f"pandas.read_csv({str(path)!r}, index_col=0), or name the column"
