@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from statistics import median
@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 from workbench.determinism import generator
 from workbench.devices import choose_device, hardware, threads
-from workbench.home import home, write_json
+from workbench.home import data_home, write_json
 
 __all__ = ["Configuration", "Probe", "choose", "probe"]
 
@@ -84,11 +84,11 @@ class _Kept:
 
 
 def probe(device: str | torch.device | None = None, *, fresh: bool = False) -> Probe:
-    """Return how to train here, timed within a second the first time and remembered in the home.
+    """Return how to train here, timed within a second the first time, then remembered.
 
-    It is remembered by processor, instruction set, cores, threads, GPUs and version of torch, so
-    that equal machines that share a home share the answer. Timing leaves no trace: neither in the
-    random numbers, nor in torch's threads, autocast or gradients.
+    It is remembered beside the datasets, by processor, instruction set, cores, threads, GPUs and
+    version of torch: equal machines that share the folder share the answer. Timing leaves no trace,
+    neither in the random numbers, nor in torch's threads, autocast or gradients.
 
     Args:
         device: to train on; None for the one that `fit` would choose.
@@ -99,7 +99,7 @@ def probe(device: str | torch.device | None = None, *, fresh: bool = False) -> P
     """
     on = choose_device(device)
     machine = {**hardware(), "torch": str(torch.__version__), "device": on.type}
-    path = home() / "probe.json"
+    path = data_home() / "probe.json"
     kept = _read(path)
     if not fresh:
         for entry in kept:
@@ -111,7 +111,9 @@ def probe(device: str | torch.device | None = None, *, fresh: bool = False) -> P
     return found
 
 
-def choose(seconds: Mapping[Configuration, float], slower: float | None = None) -> Probe:
+def choose(
+    seconds: Mapping[Configuration, float], slower: float | None = None, *, busy: bool = False
+) -> Probe:
     """Return what the timings say: the fastest, where it is enough faster than the safe choice.
 
     Memory formats compete on equal terms. bf16 must be 1.1 times as fast as fp32, which is safer;
@@ -121,6 +123,8 @@ def choose(seconds: Mapping[Configuration, float], slower: float | None = None) 
     Args:
         seconds: of a step; at least one of them in fp32.
         slower: how many times as long bf16 took where it was left out for that.
+        busy: whether the timings were uneven: then all threads are taken, since it is several
+            threads that a busy machine slows down most.
 
     Raises:
         ValueError: nothing was timed in fp32.
@@ -139,6 +143,9 @@ def choose(seconds: Mapping[Configuration, float], slower: float | None = None) 
     else:
         told = f"{_times(gain)} as fast as fp32 "
         told += f"({_ms(seconds[chosen])} against {_ms(seconds[safe])} a step)"
+    if busy:
+        chosen = chosen._replace(threads=max(configuration.threads for configuration in seconds))
+        told += _BUSY
     table = {str(configuration): value for configuration, value in seconds.items()}
     return Probe(*chosen, seconds=table, sentence=f"{chosen}: {told}")
 
@@ -177,8 +184,8 @@ def _measure(device: torch.device) -> Probe:
         contestants = list(_contestants(device, precisions))
         rows = _ROWS if device.type == "cpu" else _ROWS_OF_GPU
         rounds = _race(contestants, device, rows, _SIDE, end)
-    found = choose(_typical(rounds), slower if slower and slower > _HOPELESS else None)
-    return replace(found, sentence=found.sentence + _BUSY) if _disturbed(rounds) else found
+    hopeless = slower if slower and slower > _HOPELESS else None
+    return choose(_typical(rounds), hopeless, busy=_disturbed(rounds))
 
 
 def _slower(device: torch.device, end: float) -> float | None:
@@ -314,6 +321,6 @@ def _write(path: Path, entries: Sequence[_Entry]) -> None:
     except OSError as error:
         warnings.warn(
             f"the probe cannot be remembered in {path} ({error}), so it is taken each time anew: "
-            "give write permission there, or set WORKBENCH_HOME to another folder",
+            "give write permission there, or set WORKBENCH_DATA to another folder",
             stacklevel=3,
         )

@@ -46,7 +46,7 @@ def _examined(fresh: bool) -> JSON:
     import workbench
 
     homes, problems = _homes()
-    machine, broken = _machine(fresh, writable=homes["WORKBENCH_HOME"]["writable"])
+    machine, broken = _machine(fresh, writable=homes["WORKBENCH_DATA"]["writable"])
     memory = psutil.virtual_memory()
     return {
         "workbench": workbench.__version__,

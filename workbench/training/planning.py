@@ -261,13 +261,15 @@ def _choices(
             "threads": then.threads,
         }
     precision, channels_last = chosen["precision"], False
+    most = torch.get_num_threads()
     convolves = any(isinstance(module, nn.Conv2d) for module in model.modules())
     if precision == "auto" or convolves:
         found = probe(device)
+        most = found.threads
         channels_last = convolves and found.channels_last
         precision = found.precision if precision == "auto" else precision
     work = summary(model, data).multiply_adds * batch_size
-    n_threads = 1 if work < _LITTLE_WORK else torch.get_num_threads()
+    n_threads = 1 if work < _LITTLE_WORK else most
     return {"precision": precision, "channels_last": channels_last, "threads": n_threads}
 
 
