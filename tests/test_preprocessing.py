@@ -154,6 +154,14 @@ def test_what_is_not_finite_is_refused(value: float) -> None:
         Preprocessing("tensor", (3,), "float32").batch(rows)
 
 
+@pytest.mark.parametrize("shape", [(), (3,), (0,), (0, 2), (3, 0), (2, 3, 4)])
+def test_finite_values_of_any_shape_pass(shape: tuple[int, ...]) -> None:
+    check_finite("inputs", torch.zeros(shape))
+    if 0 not in shape:
+        with pytest.raises(RequestError, match="inputs hold NaN or infinite values in"):
+            check_finite("inputs", torch.full(shape, torch.inf))
+
+
 def test_a_frame_is_read_by_the_names_of_its_columns() -> None:
     frame = pd.DataFrame({"a": [1.0, 2.0], "b": [3, 4], "c": [True, False]})
     made = Preprocessing.fitted(as_tensor(frame), features=("a", "b", "c"))

@@ -192,7 +192,7 @@ def check_finite(what: str, values: Tensor) -> None:
     """
     if not values.is_floating_point():
         return
-    rows = values.reshape(len(values) if values.ndim else 1, -1)
+    rows = torch.atleast_1d(values).unsqueeze(-1).flatten(1)
     if all(bool(part.isfinite().all()) for part in _chunks(rows)):
         return
     bad = torch.cat([~part.isfinite().all(1) for part in _chunks(rows)])
