@@ -21,6 +21,7 @@ from .training import Callback as Callback
 from .training import EarlyStopping as EarlyStopping
 from .training import Lookahead as Lookahead
 from .training import Training as Training
+from .training import find_lr as find_lr
 from .training import fit as fit
 
 __version__: str

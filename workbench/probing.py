@@ -25,7 +25,7 @@ from workbench.determinism import generator
 from workbench.devices import choose_device, hardware, threads
 from workbench.home import data_home, write_json
 
-__all__ = ["Configuration", "Probe", "choose", "probe"]
+__all__ = ["Configuration", "Precision", "Probe", "choose", "probe"]
 
 Precision = Literal["fp32", "bf16"]
 

@@ -3,6 +3,7 @@
 from workbench.training.averages import EMA, Lookahead
 from workbench.training.callbacks import Callback, EarlyStopping
 from workbench.training.checkpoints import Checkpoint
+from workbench.training.finding import LearningRates, find_lr
 from workbench.training.fitting import fit
 from workbench.training.histories import History
 from workbench.training.settings import Settings
@@ -14,8 +15,10 @@ __all__ = [
     "Checkpoint",
     "EarlyStopping",
     "History",
+    "LearningRates",
     "Lookahead",
     "Settings",
     "Training",
+    "find_lr",
     "fit",
 ]

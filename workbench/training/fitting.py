@@ -42,7 +42,7 @@ from workbench.training.folders import (
 from workbench.training.jobs import restore, weights_of
 from workbench.training.loop import train
 from workbench.training.optimizers import Maker, frozen
-from workbench.training.planning import Plan, described, make_plan, name_of
+from workbench.training.planning import Plan, make_plan, name_of, taken
 from workbench.training.pulses import Pulse
 from workbench.training.schedules import Schedule
 from workbench.training.settings import Phase, Settings, number
@@ -134,13 +134,7 @@ def fit(  # noqa: PLR0913 - each is a word that its field knows
     check_seed(seed)
     budget = _budget(epochs=epochs, steps=steps, minutes=minutes)
     _check_trainable(model)
-    loader = data if isinstance(data, DataLoader) else None
-    given = described(data, model) if isinstance(data, DataLoader) else data
-    if not isinstance(given, Dataset):
-        raise RequestError(
-            f"fit takes a Dataset, got {type(data).__name__}: make one with "
-            "wb.dataset('mine', train=(X, y))"
-        )
+    given, loader = taken("fit", data, model)
     folder = folder_of(name, name_of(model))
     record = kept_record(folder)
     if record is not None and not resume:

@@ -32,7 +32,7 @@ from workbench.training.schedules import SCHEDULES, Schedule
 from workbench.training.settings import Settings, number, whole
 from workbench.types import JSON
 
-__all__ = ["Plan", "described", "make_plan", "name_of"]
+__all__ = ["Plan", "make_plan", "name_of", "taken"]
 
 _DEFAULTS: JSON = {
     "batch_size": 64,
@@ -164,7 +164,28 @@ def make_plan(
     return Plan(job, settings, schedule, maker, data, followed, usual_lr)
 
 
-def described(loader: DataLoader[Any], model: nn.Module) -> Dataset:
+def taken(taker: str, data: Any, model: nn.Module) -> tuple[Dataset, DataLoader[Any] | None]:
+    """Return a dataset, and the DataLoader that it was described from, if it was.
+
+    Args:
+        taker: the function that was given `data`, for the message.
+        data: a dataset or a DataLoader.
+        model: that is to learn from it.
+
+    Raises:
+        RequestError: it is neither.
+    """
+    if isinstance(data, DataLoader):
+        return _described(data, model), data
+    if isinstance(data, Dataset):
+        return data, None
+    raise RequestError(
+        f"{taker} takes a Dataset, got {type(data).__name__}: make one with "
+        "wb.dataset('mine', train=(X, y))"
+    )
+
+
+def _described(loader: DataLoader[Any], model: nn.Module) -> Dataset:
     """Return what a DataLoader shows of its data: its first batch, and names for the classes.
 
     Raises:

@@ -13,7 +13,7 @@ from workbench.types import JSON
 
 __all__ = ["Phase", "Settings", "number", "whole"]
 
-PRECISIONS = ("fp32", "bf16")
+_PRECISIONS = ("fp32", "bf16")
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class Settings:
         if self.clip is not None:
             _between("clip", self.clip, 0, math.inf, open_low=True)
         whole("accumulate", self.accumulate)
-        _known("precision", self.precision, PRECISIONS)
+        _known("precision", self.precision, _PRECISIONS)
 
     @property
     def steps(self) -> int:
