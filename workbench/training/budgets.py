@@ -6,9 +6,10 @@ import copy
 import math
 import time
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -20,8 +21,19 @@ from workbench.training.optimizers import Maker, make_optimizer
 from workbench.training.schedules import Schedule, rates
 from workbench.training.settings import Phase, Settings, number, whole
 from workbench.training.trainings import Training
+from workbench.types import JSON
 
-__all__ = ["all_rates", "cut_short", "measured_steps", "planned_steps"]
+__all__ = [
+    "all_rates",
+    "cut_short",
+    "extended",
+    "measured_steps",
+    "one_budget",
+    "planned_steps",
+    "whole_budget",
+]
+
+_EPOCHS = 10  # where nothing is said
 
 _WARM_UP = 3  # steps that are not timed: the first ones allocate
 _TRIAL = 0.04  # of the budget, at most
@@ -68,6 +80,76 @@ def cut_short(phases: Sequence[Phase], step: int) -> tuple[Phase, ...]:
         if n:
             taken.append(replace(phase, steps=n))
     return tuple(taken)
+
+
+def one_budget(given: Mapping[str, Any]) -> JSON:
+    """Return the budget that was given, of which there can be one: epochs, steps or minutes.
+
+    Raises:
+        RequestError: there are several, or the minutes are no number, or not more than 0.
+    """
+    found = {name: value for name, value in given.items() if value is not None}
+    if len(found) > 1:
+        listed = ", ".join(f"{name}={value}" for name, value in found.items())
+        raise RequestError(f"give epochs, steps or minutes, and one of them only: got {listed}")
+    if "minutes" in found and not 0 < number("minutes", found["minutes"]) < math.inf:
+        raise RequestError(f"minutes must be more than 0, got {found['minutes']}")
+    return found
+
+
+def whole_budget(
+    budget: Mapping[str, Any],
+    then: Settings | None,
+    measure: Callable[[float], int],
+    steps_per_epoch: int,
+) -> tuple[Phase, ...]:
+    """Return the phases of a whole budget, of which a training that goes on has had some."""
+    had = then.phases if then else ()
+    if had and not budget:
+        return had
+    if "minutes" in budget:
+        spent = sum(phase.minutes or 0.0 for phase in had)
+        more = float(budget["minutes"]) - spent
+        if had and (more < 0 or any(phase.minutes is None for phase in had)):
+            raise RequestError(
+                f"minutes={budget['minutes']:g} is not a larger budget than the training was begun "
+                f"with, {_told(had)}: pass that, more, or none to finish it"
+            )
+        return had if had and more == 0 else (*had, _in_minutes(more, measure))
+    total = planned_steps(
+        budget.get("epochs"), budget.get("steps"), steps_per_epoch, default=_EPOCHS
+    )
+    more_steps = total - sum(phase.steps for phase in had)
+    if more_steps < 0:
+        raise RequestError(
+            f"a budget of {total:,} steps is less than the training was begun with, {_told(had)}: "
+            "pass that, more, or none to finish it"
+        )
+    return (*had, Phase(more_steps, more_steps)) if more_steps else had
+
+
+def extended(
+    budget: Mapping[str, Any],
+    had: tuple[Phase, ...],
+    measure: Callable[[float], int],
+    steps_per_epoch: int,
+) -> tuple[Phase, ...]:
+    """Return the phases of a training that is extended by a budget."""
+    if "minutes" in budget:
+        return (*had, _in_minutes(float(budget["minutes"]), measure))
+    steps = planned_steps(budget.get("epochs"), budget.get("steps"), steps_per_epoch, default=1)
+    return (*had, Phase(steps, steps))
+
+
+def _in_minutes(minutes: float, measure: Callable[[float], int]) -> Phase:
+    steps = measure(minutes)
+    return Phase(steps, steps, minutes)
+
+
+def _told(phases: Sequence[Phase]) -> str:
+    return " and ".join(
+        f"minutes={p.minutes:g}" if p.minutes is not None else f"{p.steps:,} steps" for p in phases
+    )
 
 
 def measured_steps(

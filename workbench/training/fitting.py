@@ -9,10 +9,11 @@ import signal
 import threading
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import nn
@@ -28,7 +29,14 @@ from workbench.evaluation.losses import Loss
 from workbench.modes import evaluating
 from workbench.training.augmentations import Augment
 from workbench.training.averages import Average
-from workbench.training.budgets import all_rates, cut_short, measured_steps, planned_steps
+from workbench.training.budgets import (
+    all_rates,
+    cut_short,
+    extended,
+    measured_steps,
+    one_budget,
+    whole_budget,
+)
 from workbench.training.callbacks import Callback
 from workbench.training.checkpoints import Checkpoint, Checkpoints, copy_into, read_checkpoint
 from workbench.training.folders import (
@@ -45,13 +53,13 @@ from workbench.training.optimizers import Maker, frozen
 from workbench.training.planning import Plan, make_plan, name_of, taken
 from workbench.training.pulses import Pulse
 from workbench.training.schedules import Schedule
-from workbench.training.settings import Phase, Settings, number
+from workbench.training.settings import Settings, number
 from workbench.training.trainings import Training
 from workbench.types import JSON
 
 __all__ = ["fit"]
 
-_EPOCHS = 10
+_T = TypeVar("_T")
 
 
 def fit(  # noqa: PLR0913 - each is a word that its field knows
@@ -130,9 +138,47 @@ def fit(  # noqa: PLR0913 - each is a word that its field knows
         RequestError: an argument cannot be, or the model does not fit the data.
         DivergedError: the loss stopped being a number, or exploded; the model is as it was before.
     """
+    asked = {
+        "batch_size": batch_size,
+        "lr": lr,
+        "optimizer": optimizer,
+        "momentum": momentum,
+        "weight_decay": weight_decay,
+        "schedule": schedule,
+        "loss": loss,
+        "label_smoothing": label_smoothing,
+        "class_weights": class_weights,
+        "augment": augment,
+        "average": average,
+        "clip": clip,
+        "accumulate": accumulate,
+        "precision": precision,
+        "compile": compile,
+        "device": device,
+        "seed": seed,
+    }
+    budget = {"epochs": epochs, "steps": steps, "minutes": minutes}
+    every = number("checkpoint_every", checkpoint_every)
+    return _cleanly(
+        partial(_begin, model, data, asked, budget, callbacks, name, resume=resume, every=every)
+    )
+
+
+def _begin(
+    model: nn.Module,
+    data: Dataset | DataLoader[Any],
+    asked: JSON,
+    budget: JSON,
+    callbacks: Sequence[Callback],
+    name: str | None,
+    *,
+    resume: bool,
+    every: float,
+) -> Training:
+    """Plan a training, or find the one that is to go on, and run it."""
     since = time.perf_counter()
-    check_seed(seed)
-    budget = _budget(epochs=epochs, steps=steps, minutes=minutes)
+    check_seed(asked["seed"])
+    given_budget = one_budget(budget)
     _check_trainable(model)
     given, loader = taken("fit", data, model)
     folder = folder_of(name, name_of(model))
@@ -143,40 +189,15 @@ def fit(  # noqa: PLR0913 - each is a word that its field knows
             "with it, or take another name"
         )
     then = Settings.from_json(record["settings"]) if record else None
-    plan = make_plan(
-        model,
-        given,
-        {
-            "batch_size": batch_size,
-            "lr": lr,
-            "optimizer": optimizer,
-            "momentum": momentum,
-            "weight_decay": weight_decay,
-            "schedule": schedule,
-            "loss": loss,
-            "label_smoothing": label_smoothing,
-            "class_weights": class_weights,
-            "augment": augment,
-            "average": average,
-            "clip": clip,
-            "accumulate": accumulate,
-            "precision": precision,
-            "compile": compile,
-            "device": device,
-            "seed": int(seed),
-        },
-        loader=loader,
-        callbacks=callbacks,
-        then=then,
-    )
+    plan = make_plan(model, given, asked, loader=loader, callbacks=callbacks, then=then)
     training = Training(plan.settings, folder)
     if record and then:
         check_same(folder.name, then, plan.settings)
         warn_of_changes(folder.name, record, given.fingerprint)
         training.settings = then
-    every = number("checkpoint_every", checkpoint_every)
-    _run(plan, training, partial(_wanted, budget, then), every=every, since=since)
-    training.more = partial(_go_on, plan, training, every)
+    _run(plan, training, partial(whole_budget, given_budget, then), every=every, since=since)
+    go_on = partial(_go_on, plan, training, every)
+    training.more = lambda more: _cleanly(partial(go_on, more))
     return training
 
 
@@ -186,13 +207,19 @@ def _go_on(plan: Plan, training: Training, every: float, budget: JSON) -> None:
     taken = cut_short(training.settings.phases, len(training.history))
     training.settings = replace(training.settings, phases=taken)
     training.renew()
-    _run(plan, training, partial(_added, _budget(**budget), taken), every=every, since=since)
+    if training.checkpoint is None:
+        raise RequestError(f"training {training.name!r} has no checkpoint to go on from: fit again")
+    _run(plan, training, partial(extended, one_budget(budget), taken), every=every, since=since)
 
 
-_Sized = Callable[[Callable[[float], int], int], tuple[Phase, ...]]
-
-
-def _run(plan: Plan, training: Training, phases: _Sized, *, every: float, since: float) -> None:
+def _run(
+    plan: Plan,
+    training: Training,
+    phases: Callable[[Callable[[float], int], int], tuple[Phase, ...]],
+    *,
+    every: float,
+    since: float,
+) -> None:
     """Take the steps that are left to take.
 
     Args:
@@ -279,24 +306,39 @@ def _kept(plan: Plan, training: Training, where: JSON) -> Iterator[None]:
         raise DivergedError(f"{error}: {advice}. The model is as it was {where_to}.") from None
     except BaseException as error:
         training.state = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-        _let_go(error)
         raise
     finally:
         for hook in plan.job.hooks("on_end"):
             hook(training)
         model.eval()
-        plan.job.optimizer.zero_grad()
-        training.write(where)
+        plan.job.let_go()
+        _write(training, where)
         last = training.history.epochs[-1] if training.history.epochs else {}
         last = {key: value for key, value in last.items() if math.isfinite(value)}
         journal.note("fit", state=training.state, settings=settings.to_json(), last=last)
 
 
-def _let_go(error: BaseException | None) -> None:
-    """Empty the frames of a traceback, so that it does not keep tensors in memory."""
-    while error is not None:
-        traceback.clear_frames(error.__traceback__)
-        error = error.__cause__ or error.__context__
+def _write(training: Training, where: JSON) -> None:
+    try:
+        training.write(where)
+    except OSError as error:
+        warnings.warn(
+            f"the record of training {training.name!r} could not be written to {training.folder}: "
+            f"{error.strerror}; its checkpoints so far are there: make room",
+            stacklevel=2,
+        )
+
+
+def _cleanly(work: Callable[[], _T]) -> _T:
+    """Do some work; empty the frames of an error's traceback, which would keep tensors alive."""
+    try:
+        return work()
+    except BaseException as error:
+        inner: BaseException | None = error
+        while inner is not None:
+            traceback.clear_frames(inner.__traceback__)
+            inner = inner.__cause__ or inner.__context__
+        raise
 
 
 @contextlib.contextmanager
@@ -330,72 +372,6 @@ def _laid_out(model: nn.Module, *, channels_last: bool) -> Iterator[None]:
     finally:
         if channels_last:
             model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-
-
-def _budget(**given: float | None) -> dict[str, float]:
-    """Return the budget that was given, of which there can be one."""
-    found = {name: value for name, value in given.items() if value is not None}
-    if len(found) > 1:
-        listed = ", ".join(f"{name}={value}" for name, value in found.items())
-        raise RequestError(f"give epochs, steps or minutes, and one of them only: got {listed}")
-    if "minutes" in found and not 0 < number("minutes", found["minutes"]) < math.inf:
-        raise RequestError(f"minutes must be more than 0, got {found['minutes']}")
-    return found
-
-
-def _wanted(
-    budget: Mapping[str, Any],
-    then: Settings | None,
-    measure: Callable[[float], int],
-    steps_per_epoch: int,
-) -> tuple[Phase, ...]:
-    """Return the phases of a whole budget, of which a training that goes on has had some."""
-    had = then.phases if then else ()
-    if had and not budget:
-        return had
-    if "minutes" in budget:
-        spent = sum(phase.minutes or 0.0 for phase in had)
-        more = float(budget["minutes"]) - spent
-        if had and (more < 0 or any(phase.minutes is None for phase in had)):
-            raise RequestError(
-                f"minutes={budget['minutes']:g} is not a larger budget than the training was begun "
-                f"with, {_told(had)}: pass that, more, or none to finish it"
-            )
-        return had if had and more == 0 else (*had, _in_minutes(more, measure))
-    total = planned_steps(
-        budget.get("epochs"), budget.get("steps"), steps_per_epoch, default=_EPOCHS
-    )
-    more_steps = total - sum(phase.steps for phase in had)
-    if more_steps < 0:
-        raise RequestError(
-            f"a budget of {total:,} steps is less than the training was begun with, {_told(had)}: "
-            "pass that, more, or none to finish it"
-        )
-    return (*had, Phase(more_steps, more_steps)) if more_steps else had
-
-
-def _added(
-    budget: Mapping[str, Any],
-    had: tuple[Phase, ...],
-    measure: Callable[[float], int],
-    steps_per_epoch: int,
-) -> tuple[Phase, ...]:
-    """Return the phases of a training that is extended by a budget."""
-    if "minutes" in budget:
-        return (*had, _in_minutes(float(budget["minutes"]), measure))
-    steps = planned_steps(budget.get("epochs"), budget.get("steps"), steps_per_epoch, default=1)
-    return (*had, Phase(steps, steps))
-
-
-def _in_minutes(minutes: float, measure: Callable[[float], int]) -> Phase:
-    steps = measure(minutes)
-    return Phase(steps, steps, minutes)
-
-
-def _told(phases: Sequence[Phase]) -> str:
-    return " and ".join(
-        f"minutes={p.minutes:g}" if p.minutes is not None else f"{p.steps:,} steps" for p in phases
-    )
 
 
 def _check_trainable(model: nn.Module) -> None:

@@ -82,6 +82,12 @@ class Job:
         empty = getattr(Callback, name)
         return [getattr(c, name) for c in self.callbacks if getattr(type(c), name) is not empty]
 
+    def let_go(self) -> None:
+        """Free what only a training that runs needs; a checkpoint brings it back."""
+        self.optimizer.zero_grad()
+        self.optimizer.state.clear()
+        self.held = {}
+
 
 def weights_of(job: Job) -> dict[str, Tensor]:
     """Return what the model is at its best: all its tensors, those with an average by that."""
