@@ -65,7 +65,7 @@ def train(
     next_look = 0.0  # so the first one comes right after the first step
 
     with own_dropout(model, settings.seed, device) as draws:
-        while job.step < n_steps and not training.halted:
+        while job.step < n_steps and not (training.halted and training.hold()):
             epoch, done = divmod(job.step, per_epoch)
             train_mode(model)
             batches = job.batches.epoch(epoch, skip=done)
