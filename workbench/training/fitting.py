@@ -53,7 +53,7 @@ from workbench.training.optimizers import Maker, frozen
 from workbench.training.planning import Plan, make_plan, name_of, taken
 from workbench.training.pulses import Pulse
 from workbench.training.schedules import Schedule
-from workbench.training.settings import Settings, number
+from workbench.training.settings import Phase, Settings, number
 from workbench.training.trainings import Training
 from workbench.types import JSON
 
