@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
@@ -66,10 +68,9 @@ def objective(
             "label_smoothing and class_weights belong to the loss of the task, and loss= is your "
             "own: build them into it, or leave loss= out"
         )
-    if not few.classes:
-        return lambda y_hat, y: loss(y_hat, y.reshape(y_hat.shape))
-    _check_own(loss, outputs, few.targets)
-    return loss
+    own = loss if few.classes else partial(_reshaped, loss)
+    _check_own(own, outputs, few.targets)
+    return own
 
 
 def class_weights_of(given: Any, split: Split) -> tuple[float, ...]:
@@ -120,6 +121,10 @@ def check_targets(name: str, split: Split) -> None:
         )
 
 
+def _reshaped(loss: Loss, outputs: Tensor, targets: Tensor) -> Tensor:
+    return loss(outputs, targets.reshape(outputs.shape))
+
+
 def _refuse_probabilities(model: nn.Module, outputs: Tensor, classes: tuple[str, ...]) -> None:
     """Raise where the model ends in a softmax or sigmoid, which the loss has inside already."""
     if not classes:
@@ -167,9 +172,24 @@ class _NoBroadcast(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
+        given = [*args, *(kwargs or {}).values()]
+        meet = {tuple(a.shape) for a in given if isinstance(a, Tensor)} == self._pair
+        if meet and func in _BROADCASTING:
+            raise RequestError("broadcast")
         answer = func(*args, **(kwargs or {}))
-        shapes = {tuple(a.shape) for a in args if isinstance(a, Tensor)}
         square = isinstance(answer, Tensor) and answer.ndim == 2 and len({*answer.shape}) == 1
-        if shapes == self._pair and square:
+        if meet and square:
             raise RequestError("broadcast")
         return answer
+
+
+# Losses of torch that do so within, where no square is seen, and at most warn.
+_BROADCASTING = {
+    F.huber_loss,
+    F.kl_div,
+    F.l1_loss,
+    F.mse_loss,
+    F.poisson_nll_loss,
+    F.smooth_l1_loss,
+    F.soft_margin_loss,
+}
