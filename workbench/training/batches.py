@@ -13,10 +13,10 @@ from torch.utils.data import DataLoader
 from workbench.datasets import Split
 from workbench.determinism import generator
 from workbench.errors import RequestError
-from workbench.preprocessing import Preprocessing
+from workbench.preprocessing import Preprocessing, as_tensor
 from workbench.training.augmentations import Augment, Draws
 
-__all__ = ["Batches", "LoaderBatches", "TensorBatches"]
+__all__ = ["Batches", "LoaderBatches", "TensorBatches", "as_tensors"]
 
 _CHUNK = 4 << 20  # bytes that are gathered and preprocessed at once: small steps share the cost
 
@@ -93,11 +93,11 @@ class TensorBatches:
             yield from itertools.islice(parts, max(0, skip - first), None)
 
     def _gather(self, rows: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
-        inputs = self._inputs[rows.to(self._inputs.device)]
+        inputs = self._inputs.index_select(0, rows.to(self._inputs.device))
         for augment in self._augment:
             inputs = augment(inputs, draws.of(rows))
         inputs = self._preprocessing(inputs.to(self._device))
-        return inputs, self._targets[rows.to(self._device)]
+        return inputs, self._targets.index_select(0, rows.to(self._device))
 
 
 class LoaderBatches:
@@ -149,8 +149,14 @@ class LoaderBatches:
         return map(self._ready, batches)
 
     def _ready(self, batch: Any) -> tuple[Tensor, Tensor]:
-        inputs, targets = batch
+        inputs, targets = as_tensors(batch)
         return self._preprocessing(inputs.to(self._device)), targets.to(self._device)
+
+
+def as_tensors(batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """Return a pair as the losses want it: float32 instead of float64, class indices of int64."""
+    inputs, targets = batch
+    return as_tensor(inputs), as_tensor(targets) if targets.is_floating_point() else targets.long()
 
 
 def _fits(inputs: Tensor, device: torch.device) -> bool:
