@@ -141,8 +141,11 @@ class LoaderBatches:
         draw = generator(self._seed, "order", number)
         torch.manual_seed(draw.initial_seed())  # for what the dataset itself draws
         self._loader.generator = draw
-        if hasattr(self._loader.sampler, "generator"):
-            self._loader.sampler.generator = draw
+        batch_sampler: Any = self._loader.batch_sampler
+        inner = getattr(batch_sampler, "sampler", None)
+        for sampler in (self._loader.sampler, batch_sampler, inner):
+            if hasattr(sampler, "generator"):
+                sampler.generator = draw
         batches = iter(self._loader)
         for _ in range(skip):
             next(batches)

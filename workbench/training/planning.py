@@ -19,11 +19,11 @@ from workbench.devices import choose_device
 from workbench.errors import RequestError, UnknownNameError
 from workbench.evaluation import infer
 from workbench.models import summary
-from workbench.preprocessing import Preprocessing, as_tensor
+from workbench.preprocessing import Preprocessing
 from workbench.probing import probe
 from workbench.training.augmentations import AUGMENTATIONS, Augment
 from workbench.training.averages import AVERAGES, Average
-from workbench.training.batches import Batches, LoaderBatches, TensorBatches
+from workbench.training.batches import Batches, LoaderBatches, TensorBatches, as_tensors
 from workbench.training.callbacks import Callback
 from workbench.training.jobs import Job
 from workbench.training.objectives import check_targets, class_weights_of, objective
@@ -100,15 +100,20 @@ def make_plan(
     chosen = {**_DEFAULTS, **recipe, **given}
     usual_lr = {**_DEFAULTS, **recipe}["lr"]
     device = choose_device(chosen.get("device") or (then.device if then else None))
-    preprocessing = _preprocessing(model, data)
     for name in ("train", "validation"):
         split = getattr(data, name)
         if split is not None:
             check_targets(name, split)
+    preprocessing = _preprocessing(model, data, as_it_is=loader is not None)
     augment = [_augment(a) for a in _several(chosen["augment"])]
     if augment and (preprocessing.kind != "image" or loader is not None):
         what = "a DataLoader's batches" if loader is not None else f"rows of {data.name!r}"
         raise RequestError(f"augment works on raw images (uint8), not on {what}: leave it out")
+    if loader is not None and str(chosen.get("class_weights")) == "balanced":
+        raise RequestError(
+            "class_weights='balanced' counts all rows, of which a DataLoader shows one batch: give "
+            "a number for each class"
+        )
     lr, lr_of = _rates(chosen["lr"], usual_lr)
     batches = _batches(data, loader, chosen, augment, preprocessing, device)
     weights = class_weights_of(chosen.get("class_weights"), data.train)
@@ -197,15 +202,14 @@ def _described(loader: DataLoader[Any], model: nn.Module) -> Dataset:
     if first is None or not pair or not all(isinstance(part, Tensor) for part in first):
         found = "no batch" if first is None else f"a {type(first).__name__}"
         raise RequestError(f"the DataLoader gives {found}, expected pairs (inputs, targets)")
-    inputs, targets = as_tensor(first[0]), first[1]
+    inputs, targets = as_tensors(first)
     source = loader.dataset
     classes: tuple[str, ...] = ()
     if not targets.is_floating_point():
-        known = attached(model).preprocessing or Preprocessing(
-            "tensor", tuple(inputs.shape[1:]), str(inputs.dtype)[6:]
-        )
+        known = attached(model).preprocessing or _unchanged(inputs)
         n = max(2, infer(model, known.batch(inputs), known).shape[-1])
-        classes = tuple(map(str, getattr(source, "classes", range(n))))
+        names = getattr(source, "classes", known.classes or range(n))
+        classes = tuple(map(str, names))
     name = type(source).__name__
     return Dataset(
         name=name,
@@ -223,9 +227,22 @@ def name_of(model: nn.Module) -> str:
     return str(architecture.get("builder", type(model).__name__))
 
 
-def _preprocessing(model: nn.Module, data: Dataset) -> Preprocessing:
-    """Return what the model was built with, else what fits the training rows."""
+def _unchanged(inputs: Tensor, classes: tuple[str, ...] = ()) -> Preprocessing:
+    return Preprocessing("tensor", tuple(inputs.shape[1:]), str(inputs.dtype)[6:], classes=classes)
+
+
+def _preprocessing(model: nn.Module, data: Dataset, *, as_it_is: bool) -> Preprocessing:
+    """Return what the model was built with, else what fits the training rows.
+
+    Args:
+        model: built, fitted, or new.
+        data: has the training rows.
+        as_it_is: whether a new model takes its rows unchanged: one batch of a DataLoader does not
+            show what would standardize all of them.
+    """
     known = attached(model).preprocessing
+    if known is None and as_it_is:
+        return _unchanged(data.train.inputs, data.classes)
     if known is None:
         return Preprocessing.fitted(data.train.inputs, data.classes, data.features)
     known.batch(data.train.inputs[:1])  # raises where the rows are of another shape
