@@ -1,0 +1,218 @@
+"""Budgets: steps from epochs or minutes, a trial that leaves no trace, phases that are replayed."""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from workbench.datasets import Dataset, dataset
+from workbench.errors import RequestError
+from workbench.training import Callback, Training, fit
+from workbench.training.budgets import all_rates, cut_short, planned_steps
+from workbench.training.schedules import rates, triangle
+from workbench.training.settings import Phase, Settings
+
+
+def points(*, validation: int = 8) -> Dataset:
+    draw = torch.Generator().manual_seed(1)
+    X = torch.randn(40, 4, generator=draw)
+    return dataset("points", train=(X, (X[:, 0] > 0).long()), validation=validation)
+
+
+class Sleeper(nn.Sequential):
+    """A net whose forward pass takes a while, always with the same start."""
+
+    def __init__(self, seconds: float) -> None:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(3)
+            super().__init__(
+                nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.ReLU(), nn.Linear(8, 2)
+            )
+        self.seconds = seconds
+
+    def forward(self, x: Tensor) -> Tensor:
+        time.sleep(self.seconds)
+        answer: Tensor = super().forward(x)  # type: ignore[no-untyped-call]
+        return answer
+
+
+def same(a: nn.Module, b: nn.Module) -> bool:
+    pairs = zip(a.state_dict().values(), b.state_dict().values(), strict=True)
+    return all(torch.equal(x, y) for x, y in pairs)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _ready(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Train once, so that no measured time has torch's imports in it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WORKBENCH_HOME", str(tmp_path_factory.mktemp("home")))
+        fit(Sleeper(0), points(), steps=1)
+
+
+@pytest.mark.parametrize("validation", [0, 8])
+def test_minutes_become_the_steps_that_fit(validation: int) -> None:
+    """A step cannot take less than it sleeps, nor, on a very busy machine, much more than twice."""
+    seconds, a_step = 1.5, 0.01
+    data = points(validation=validation)
+    training = fit(Sleeper(a_step), data, minutes=seconds / 60, batch_size=8)
+    per_epoch = training.settings.steps_per_epoch
+    a_score = a_step / per_epoch if validation else 0
+    most = seconds / (a_step + a_score)
+    assert 0.4 * most < training.settings.steps < most
+    assert training.seconds < 1.5 * seconds
+    steps = training.settings.steps
+    assert training.settings.phases == (Phase(steps, steps, seconds / 60),)
+    assert (training.state, len(training.history)) == ("done", steps)
+    assert training.history["lr"] == [0.001 * share for share in rates(triangle, steps)]
+
+
+def loader() -> DataLoader[Any]:
+    split = points(validation=0).train
+    return DataLoader(TensorDataset(split.inputs, split.targets), batch_size=8, shuffle=True)
+
+
+@pytest.mark.parametrize("given", ["dataset", "loader"])
+@pytest.mark.parametrize("average", ["ema", "lookahead"])
+def test_the_trial_leaves_no_trace(given: str, average: Any) -> None:
+    data = points() if given == "dataset" else loader()
+    timed, counted = Sleeper(0.002), Sleeper(0.0)
+    how: Any = {"average": average, "batch_size": 8, "lr": 0.05, "clip": 1.0, "accumulate": 2}
+    before = torch.get_rng_state()
+    first = fit(timed, data, minutes=0.4 / 60, **how)
+    assert torch.equal(torch.get_rng_state(), before)
+    second = fit(counted, data, steps=first.settings.steps, **how)
+    assert first.history == second.history
+    assert same(timed, counted)
+
+
+def test_callbacks_do_not_see_the_trial() -> None:
+    steps: list[int] = []
+
+    class Counts(Callback):
+        def on_step(self, training: Training, step: int) -> None:
+            steps.append(step)
+
+    training = fit(Sleeper(0.005), points(), minutes=0.4 / 60, callbacks=[Counts()])
+    assert steps == list(range(1, training.settings.steps + 1))
+
+
+def test_minutes_that_are_over_at_once_are_refused() -> None:
+    model = Sleeper(0.01)
+    before = Sleeper(0.01)
+    message = (
+        r"minutes=0.0001 is over before the first step, which takes 0\.0\d+ s after 0\.\d s of "
+        "preparation: give it more"
+    )
+    with pytest.raises(RequestError, match=message):
+        fit(model, points(), minutes=1e-4)
+    assert same(model, before)
+
+
+@pytest.mark.parametrize(
+    ("minutes", "message"),
+    [(0, "minutes must be more than 0, got 0"), (-1, "minutes must be more than 0, got -1"),
+     (float("inf"), "minutes must be more than 0, got inf"),
+     (float("nan"), "minutes must be more than 0, got nan"),
+     ("1", "minutes must be a number, got str '1'")],
+)  # fmt: skip
+def test_minutes_that_cannot_be_are_refused(minutes: Any, message: str) -> None:
+    with pytest.raises(RequestError, match=message):
+        fit(Sleeper(0), points(), minutes=minutes)
+
+
+def test_there_is_one_budget() -> None:
+    message = "give epochs, steps or minutes, and one of them only: got epochs=1, minutes=2"
+    with pytest.raises(RequestError, match=message):
+        fit(Sleeper(0), points(), epochs=1, minutes=2)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "steps", "expected"),
+    [(2, None, 14), (0.5, None, 4), (0.01, None, 1), (None, 9, 9), (None, None, 21)],
+)
+def test_steps_of_a_budget(epochs: float | None, steps: int | None, expected: int) -> None:
+    assert planned_steps(epochs, steps, 7, default=3) == expected
+
+
+def test_phases_are_cut_where_a_training_stood() -> None:
+    phases = (Phase(10, 10), Phase(6, 6, 0.5))
+    assert cut_short(phases, 16) == phases
+    assert cut_short(phases, 12) == (Phase(10, 10), Phase(6, 2, 0.5))
+    assert cut_short(phases, 10) == (Phase(10, 10),)
+    assert cut_short(phases, 4) == (Phase(10, 4),)
+    assert cut_short(phases, 0) == ()
+
+
+def test_each_phase_has_a_course_of_its_own() -> None:
+    found = all_rates((Phase(10, 4), Phase(6, 6)), triangle, 0.5)
+    shares = rates(triangle, 10)[:4] + rates(triangle, 6)
+    assert found == [0.5 * share for share in shares]
+
+
+def test_an_extension_is_a_phase_of_its_own() -> None:
+    model = Sleeper(0)
+    training = fit(model, points(), steps=5, batch_size=8, lr=0.5)
+    assert training.extend(steps=3) is training
+    training.extend(epochs=1)
+    assert training.settings.phases == (Phase(5, 5), Phase(3, 3), Phase(4, 4))
+    shares = rates(triangle, 5) + rates(triangle, 3) + rates(triangle, 4)
+    assert training.history["lr"] == [0.5 * share for share in shares]
+    assert [row["step"] for row in training.history.epochs] == [4, 8, 12]
+    assert (training.state, training.settings.epochs) == ("done", 3.0)
+
+
+def test_an_extension_by_minutes_is_measured_too() -> None:
+    model = Sleeper(0.005)
+    training = fit(model, points(), steps=2)
+    training.extend(minutes=0.5 / 60)
+    first, second = training.settings.phases
+    assert (first, second.minutes) == (Phase(2, 2), 0.5 / 60)
+    assert 0.4 * 0.5 / 0.0075 < second.steps < 0.5 / 0.0075 * 1.5  # a step, and a score for each
+    assert training.settings.steps == len(training.history)
+
+
+def test_extensions_that_cannot_be_are_refused() -> None:
+    training = fit(model := Sleeper(0), points(), steps=1)
+    with pytest.raises(RequestError, match="one of them only: got epochs=1, steps=1"):
+        training.extend(epochs=1, steps=1)
+    with pytest.raises(RequestError, match="steps must be a whole number from 1 up, got 0"):
+        training.extend(steps=0)
+    assert (training.state, len(training.history)) == ("done", 1)
+    del model
+    with pytest.raises(RequestError, match="the model of this training is gone: fit another one"):
+        training.extend(steps=1)
+
+
+def test_a_measured_budget_is_replayed() -> None:
+    budget = 0.3 / 60
+    first = fit(Sleeper(0.005), points(), minutes=budget, name="night")
+    kept = Settings.from_json(first.settings.to_json())
+    assert kept.phases == first.settings.phases
+    for again in ({}, {"minutes": budget}):
+        model = Sleeper(0.005)
+        went_on = fit(model, points(), name="night", resume=True, **again)  # type: ignore[arg-type]
+        assert went_on.settings.phases == first.settings.phases
+        assert went_on.history == first.history
+
+
+@pytest.mark.parametrize(
+    ("budget", "message"),
+    [
+        ({"minutes": 0.1 / 60}, "minutes=0.00166667 is not a larger budget than the training was"),
+        (
+            {"steps": 1},
+            r"a budget of 1 steps is less than the training was begun with, minutes=0.005",
+        ),
+    ],
+)
+def test_a_smaller_budget_is_refused(budget: dict[str, Any], message: str) -> None:
+    fit(Sleeper(0.005), points(), minutes=0.3 / 60, name="night")
+    with pytest.raises(RequestError, match=message) as caught:
+        fit(Sleeper(0.005), points(), name="night", resume=True, **budget)
+    assert re.search("pass that, more, or none to finish it$", str(caught.value))
