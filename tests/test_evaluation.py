@@ -253,6 +253,24 @@ def test_a_prediction_shows_what_was_said() -> None:
     assert repr(predict(build("linear", line), [[1.0]])) == "Prediction of 1 rows: 0"
 
 
+@pytest.mark.parametrize("columns", [1, 3])
+def test_mirroring_averages_an_image_and_its_mirror_image(columns: int) -> None:
+    images = torch.randint(0, 256, (9, 16, 16, 3), dtype=torch.uint8)
+    data = dataset("d", train=(images, torch.arange(9) % max(2, columns)))
+    model = build("convnet", data)
+    flipped = Split(images.flip(2), data.train.targets, data.classes)
+    apart = [evaluate(model, split).outputs for split in (data.train, flipped)]
+    found = evaluate(model, data.train, mirror=True, batch_size=4).outputs
+    assert torch.allclose(found, (apart[0] + apart[1]) / 2, atol=1e-5)
+    assert not torch.allclose(found, apart[0], atol=1e-4)
+
+
+def test_only_images_have_a_mirror_image() -> None:
+    data = load("diabetes")
+    with pytest.raises(RequestError, match=r"mirror=True takes images, got rows of \(10,\) of fl"):
+        evaluate(build("linear", data), data.train, mirror=True)
+
+
 def test_what_is_no_model_is_refused() -> None:
     with pytest.raises(RequestError, match=r"expected a model \(an nn\.Module\), got str"):
         predict("net", [[1.0]])  # type: ignore[arg-type]

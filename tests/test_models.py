@@ -16,7 +16,7 @@ from workbench.attached import attached
 from workbench.datasets import Dataset, dataset, load
 from workbench.errors import RequestError, UnknownNameError
 from workbench.models import BUILDERS, build, construct, summary
-from workbench.models.convnet import ConvNet
+from workbench.models.convnet import SIZES
 
 
 def photographs(classes: int = 10) -> Dataset:
@@ -102,22 +102,11 @@ def test_a_linear_model_starts_at_zero() -> None:
 
 def test_the_sizes_of_a_convnet_have_names() -> None:
     data = photographs()
-    counts = {size: count(build("convnet", data, size=size)) for size in ("small", "medium")}
-    assert counts["small"] == count(build("convnet", data)) < counts["medium"]
-    large = build("convnet", data, size="large")
-    assert isinstance(large, ConvNet)
-    assert (large.stem.stride, count(large)) == ((1, 1), counts["medium"])
-    assert count(build("convnet", data, widths=(8, 8, 8))) < counts["small"]
-
-
-def test_the_stem_of_a_convnet_whitens() -> None:
-    model = ConvNet((3, 16, 16), 10)
-    images = torch.randn(200, 3, 16, 16).cumsum(2)  # rows that resemble those above
-    model.prepare(images)
-    patches = F.conv2d(images, model.stem.weight, stride=2).transpose(0, 1).flatten(1)[:12]
-    assert torch.allclose(patches @ patches.T / patches.shape[1], torch.eye(12), atol=0.02)
-    assert torch.equal(model.stem.weight[:12], -model.stem.weight[12:])
-    assert not model.stem.weight.requires_grad
+    models = {size: build("convnet", data, size=size) for size in SIZES}
+    assert count(models["small"]) == count(build("convnet", data)) < count(models["large"])
+    work = [summary(model, data).multiply_adds for model in models.values()]
+    assert work == sorted(work)
+    assert count(build("convnet", data, widths=(8, 8, 8))) < count(models["small"])
 
 
 @pytest.mark.parametrize(

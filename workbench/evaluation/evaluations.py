@@ -24,16 +24,22 @@ if TYPE_CHECKING:
 __all__ = ["Evaluation", "evaluate"]
 
 
-def evaluate(model: nn.Module, split: Split | None, *, batch_size: int = 512) -> Evaluation:
+def evaluate(
+    model: nn.Module, split: Split | None, *, batch_size: int = 512, mirror: bool = False
+) -> Evaluation:
     """Return how well the model answers a split, from one pass over it.
 
     Args:
         model: any module whose outputs are logits or values, shaped (rows, outputs).
         split: `data.test`, `data.validation` or `data.train`.
         batch_size: how many rows go through the model at once.
+        mirror: whether each image is asked together with its mirror image and the outputs are
+            averaged: twice the work, for images whose left and right mean the same (test-time
+            augmentation).
 
     Raises:
-        RequestError: `split` is not a split, or its rows or classes are not the model's.
+        RequestError: `split` is not a split, its rows or classes are not the model's, or `mirror`
+            is asked of rows that are no images.
     """
     if not isinstance(split, Split):
         hint = "pass data.test" if isinstance(split, Dataset) else "pass one of a dataset's splits"
@@ -46,7 +52,9 @@ def evaluate(model: nn.Module, split: Split | None, *, batch_size: int = 512) ->
             f"{split.classes[:3]}...: evaluate it on data of its own classes"
         )
     raw = preprocessing.batch(split.inputs)
-    outputs = infer(model, raw, preprocessing, batch_size=batch_size, label="evaluating")
+    outputs = infer(
+        model, raw, preprocessing, batch_size=batch_size, mirror=mirror, label="evaluating"
+    )
     check_outputs(outputs, split.targets, split.classes)
     return Evaluation(split=split, outputs=outputs)
 

@@ -99,6 +99,7 @@ def infer(
     preprocessing: Preprocessing,
     *,
     batch_size: int = 512,
+    mirror: bool = False,
     label: str | None = None,
 ) -> Tensor:
     """Return the outputs for raw rows, shaped (rows, outputs), on the CPU.
@@ -108,22 +109,34 @@ def infer(
         raw: rows that `preprocessing.batch` has checked.
         preprocessing: what makes them into what `forward` takes.
         batch_size: how many rows go through at once.
+        mirror: whether an image and its mirror image are both asked, and their outputs averaged.
         label: names the progress bar; None shows none.
 
     Raises:
-        RequestError: there are no rows, or none go through at once.
+        RequestError: there are no rows, none go through at once, or those to mirror are no images.
     """
     if len(raw) == 0:
         raise RequestError("there are no rows to predict: pass at least one")
     if batch_size < 1:
         raise RequestError(f"batch_size must be a whole number from 1 up, got {batch_size!r}")
+    if mirror and preprocessing.kind != "image":
+        raise RequestError(
+            f"mirror=True takes images, got rows of {preprocessing.shape} of "
+            f"{preprocessing.dtype}: leave it out, or make the data set of uint8 images"
+        )
     device = device_of(model)
     outputs = []
     with evaluating(model), torch.inference_mode(), _bar(label, len(raw)) as advance:
         for part in raw.split(batch_size):
-            outputs.append(_tensor(model, model(preprocessing(part.to(device)))).float().cpu())
+            outputs.append(_answer(model, preprocessing(part.to(device)), mirror).float().cpu())
             advance(len(part))
     return torch.cat(outputs).clone()
+
+
+def _answer(model: nn.Module, batch: Tensor, mirror: bool) -> Tensor:
+    """Return the outputs of a batch, or where `mirror` the mean with those of its mirror image."""
+    outputs = _tensor(model, model(batch))
+    return (outputs + _tensor(model, model(batch.flip(-1)))) / 2 if mirror else outputs
 
 
 def _tensor(model: nn.Module, answer: Any) -> Tensor:

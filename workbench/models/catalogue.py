@@ -14,7 +14,7 @@ from torch import nn
 from workbench.attached import EXAMPLE_ROWS, attached
 from workbench.determinism import check_seed
 from workbench.errors import RequestError, UnknownNameError
-from workbench.models.convnet import ConvNet
+from workbench.models.convnet import SIZES, ConvNet
 from workbench.models.lenet import LeNet
 from workbench.models.linear import Linear
 from workbench.models.mlp import MLP
@@ -33,13 +33,7 @@ BUILDERS: Mapping[str, type[nn.Module]] = {
     "convnet": ConvNet,
 }
 
-_SIZES: Mapping[str, Mapping[str, JSON]] = {
-    "convnet": {
-        "small": {"widths": [32, 64, 128], "stride": 2},
-        "medium": {"widths": [64, 128, 256], "stride": 2},
-        "large": {"widths": [64, 128, 256], "stride": 1},
-    },
-}
+_SIZES: Mapping[str, Mapping[str, JSON]] = {"convnet": SIZES}
 
 _IMAGES_ONLY = ("lenet", "convnet")
 

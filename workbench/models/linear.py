@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -21,10 +20,9 @@ class Linear(nn.Module):
         outputs: how many numbers a row is answered with.
     """
 
-    fit_defaults: ClassVar[JSON] = {"optimizer": "sgd", "lr": 0.05}
-
     def __init__(self, inputs: tuple[int, ...], outputs: int) -> None:
         super().__init__()
+        self.recipe: JSON = {"optimizer": "sgd", "lr": 0.05}
         self.linear = nn.Linear(math.prod(inputs), outputs)
         with torch.no_grad():
             self.linear.weight.zero_()
