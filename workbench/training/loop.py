@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -55,7 +55,8 @@ def train(
     device, classes = torch.device(settings.device), job.preprocessing.classes
     model, loss, optimizer, average = job.model, job.loss, job.optimizer, job.average
     forward = torch.compile(model) if settings.compile else model
-    precision = torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16")
+    half = settings.precision == "bf16"
+    precision = torch.autocast(device.type, torch.bfloat16) if half else nullcontext()
     learned = [p for group in optimizer.param_groups for p in group["params"]]
     weights = [tensor.detach() for tensor in floating(model).values()]
     on_step = job.hooks("on_step")
@@ -66,11 +67,8 @@ def train(
 
     with own_dropout(model, settings.seed, device) as draws:
         while job.step < n_steps and not (training.halted and training.hold()):
-            epoch, done = divmod(job.step, per_epoch)
             train_mode(model)
-            batches = job.batches.epoch(epoch, skip=done)
-            watcher.begin()
-            for inputs, targets in batches:
+            for inputs, targets in watcher.begin():
                 set_rate(optimizer, job.rates[job.step])
                 optimizer.zero_grad()
                 if draws is not None:
@@ -152,13 +150,23 @@ class _Watcher:
         if checkpoints is not None and job.step == 0:
             checkpoints.save(snapshot(job, training))
 
-    def begin(self) -> None:
-        """Before the first batch of an epoch, whose order is drawn."""
+    def begin(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Return the batches of an epoch, or what is left of it."""
+        job = self._job
+        epoch, done = divmod(job.step, self._training.settings.steps_per_epoch)
+        if not done:
+            self._take_up_random()  # before it, since a loader seeds its whole epoch
+        batches = job.batches.epoch(epoch, skip=done)
+        self._take_up_random()  # after it, since a loader draws for the batches it skips
+        if self._draws is None and not job.batches.draws_globally:
+            self._draws = GlobalWatch()
+        return batches
+
+    def _take_up_random(self) -> None:
+        """Put the global generators once to where an interruption left them."""
         if self._job.random is not None:
             restore_random_state(self._job.random)
             self._job.random = None
-        if self._draws is None and not self._job.batches.draws_globally:
-            self._draws = GlobalWatch()
 
     def look(self) -> None:
         """Take the losses since the last look into the history; keep a checkpoint if one is due."""
@@ -175,14 +183,14 @@ class _Watcher:
             self._pulse.look(job.step, sum(recent) / len(recent))
         if self._draws is not None:
             self._draws.look()
-        if not self._at_an_end():  # there the epoch's row comes first
+        if not self._at_a_row():  # there the row comes first
             self._keep_if_due()
 
     def end_epoch(self) -> None:
         """Add a row to the history: of the epoch, or of the part that the budget had left for."""
         job, history = self._job, self._training.history
         self.look()
-        if self._training.interrupted and not self._at_an_end():
+        if self._training.interrupted and not self._at_a_row():
             return
         per_epoch = self._training.settings.steps_per_epoch
         epoch = -(-job.step // per_epoch)
@@ -197,7 +205,7 @@ class _Watcher:
             job.seen = 0
             self._correct.zero_()
         score = row.get("validation_loss", row["loss"])
-        if score < job.best:
+        if score < job.best and self._at_a_row():
             job.best = score
             rest = {"step": job.step, "epochs": [row]}
             self._best = Snapshot(copied(weights_of(job), "model"), rest)
@@ -208,19 +216,27 @@ class _Watcher:
         self._keep_if_due()
 
     def end(self) -> None:
-        """Keep the last checkpoint, if all that it would hold are numbers."""
-        job = self._job
-        if not all(value.isfinite().all() for value in job.model.parameters()):
-            raise self._diverged(math.nan)  # the last step's harm shows in no loss
+        """Keep the last checkpoint."""
+        self._check_weights()
         if self._checkpoints is not None:
             self._keep()
 
     def _at_an_end(self) -> bool:
         return self._job.step % self._training.settings.steps_per_epoch == 0
 
+    def _at_a_row(self) -> bool:
+        """Return whether the history of a training that is never stopped has a row here."""
+        return self._at_an_end() or self._job.step == self._training.settings.steps
+
     def _keep_if_due(self) -> None:
         if self._checkpoints is not None and self._checkpoints.due():
+            self._check_weights()
             self._keep()
+
+    def _check_weights(self) -> None:
+        """Raise where the last step's harm shows in no loss yet."""
+        if not all(value.isfinite().all() for value in self._job.model.parameters()):
+            raise self._diverged(math.nan)
 
     def _keep(self) -> None:
         assert self._checkpoints is not None
