@@ -143,7 +143,8 @@ class LoaderBatches:
         self._loader.generator = draw
         batch_sampler: Any = self._loader.batch_sampler
         inner = getattr(batch_sampler, "sampler", None)
-        for sampler in (self._loader.sampler, batch_sampler, inner):
+        samplers: list[Any] = [self._loader.sampler, batch_sampler, inner]
+        for sampler in samplers:
             if hasattr(sampler, "generator"):
                 sampler.generator = draw
         batches = iter(self._loader)
