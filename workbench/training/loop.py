@@ -51,7 +51,7 @@ def train(
         DivergedError: the loss is not a number, or is a million times the first one.
     """
     settings = training.settings
-    n_steps, per_epoch = settings.steps, settings.steps_per_epoch
+    n_steps = settings.steps
     device, classes = torch.device(settings.device), job.preprocessing.classes
     model, loss, optimizer, average = job.model, job.loss, job.optimizer, job.average
     forward = torch.compile(model) if settings.compile else model
