@@ -225,6 +225,12 @@ def test_a_clip_of_nothing_is_refused() -> None:
         fitted(Net(), accumulate=0)
 
 
+@pytest.mark.parametrize("parts", [4, 32])
+def test_no_part_of_a_step_is_of_one_row_alone(parts: int) -> None:
+    training = fit(Net(), points(), epochs=1, batch_size=35, accumulate=parts)  # 35 rows and 13
+    assert (training.state, len(training.history)) == ("done", 2)
+
+
 @pytest.mark.parametrize("parts", [2, 3, 5, 16, 100])
 @pytest.mark.parametrize("clip", [None, 0.1])
 def test_parts_of_a_step_add_up_to_one_batch(parts: int, clip: float | None) -> None:

@@ -115,7 +115,8 @@ def _in_parts(
 ) -> tuple[Tensor, Tensor]:
     """Add up the gradients of a step's rows in `n` parts; return all outputs and the mean loss."""
     answers, total = [], torch.zeros((), device=inputs.device)
-    for part, truth in zip(inputs.chunk(n), targets.chunk(n), strict=True):
+    n = max(1, min(n, len(inputs) // 2))  # BatchNorm can learn nothing of a row alone
+    for part, truth in zip(inputs.tensor_split(n), targets.tensor_split(n), strict=True):
         with precision:
             outputs = forward(part)
         value = loss(outputs.float(), truth) * (len(part) / len(inputs))
