@@ -90,6 +90,8 @@ def test_compiling_without_a_compiler_is_refused(
 
 
 @pytest.mark.full
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")  # of torch's own
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # likewise
 def test_a_compiled_training_is_close_to_one_that_is_not(
     tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
