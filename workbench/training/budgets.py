@@ -14,11 +14,11 @@ from typing import Any
 import torch
 
 from workbench.errors import RequestError
-from workbench.evaluation import infer
 from workbench.training.jobs import Job
 from workbench.training.loop import train
 from workbench.training.optimizers import Maker, make_optimizer
 from workbench.training.schedules import Schedule, rates
+from workbench.training.scores import validate
 from workbench.training.settings import Phase, Settings, number, whole
 from workbench.training.trainings import Training
 from workbench.types import JSON
@@ -37,6 +37,7 @@ _EPOCHS = 10  # where nothing is said
 
 _WARM_UP = 3  # steps that are not timed: the first ones allocate
 _TRIAL = 0.04  # of the budget, at most
+_LONG_ENOUGH = 2.0  # seconds of a trial; longer only to see a whole epoch
 _SCORED_ROWS = 1_024  # of the validation split, to time it
 
 
@@ -187,7 +188,7 @@ def _seconds_of_a_step(job: Job, settings: Settings, seconds: float, maker: Make
     """Time steps on a copy for some seconds; return what one takes."""
     taken = _trial(job, settings, _WARM_UP, maker)
     n = max(2 * _WARM_UP, int(seconds / (taken / _WARM_UP)))
-    n = min(n, max(settings.steps_per_epoch, 4 * _WARM_UP))
+    n = min(n, max(settings.steps_per_epoch, int(_LONG_ENOUGH / (taken / _WARM_UP))))
     return _trial(job, settings, n, maker) / n
 
 
@@ -217,9 +218,9 @@ def _trial(job: Job, settings: Settings, n: int, maker: Maker | None) -> float:
 def _seconds_of_a_score(job: Job) -> float:
     if job.validation is None:
         return 0.0
-    rows = job.validation.inputs[:_SCORED_ROWS]
-    raw = job.preprocessing.batch(rows)
-    infer(job.model, raw[:1], job.preprocessing)
+    rows = torch.arange(min(len(job.validation), _SCORED_ROWS))
+    few = replace(job, validation=job.validation.rows(rows))
+    validate(few)  # the first one allocates
     started = time.perf_counter()
-    infer(job.model, raw, job.preprocessing)
+    validate(few)
     return (time.perf_counter() - started) * len(job.validation) / len(rows)
