@@ -36,7 +36,7 @@ FOLDERS: Mapping[str, Sequence[str]] = {
     "evaluation": ("metrics", "losses", "inference", "plots", "evaluations"),
     "training": ("schedules", "augmentations", "averages", "histories", "settings", "checkpoints",
                  "trainings", "callbacks", "batches", "dropout", "optimizers", "objectives",
-                 "pulses", "jobs", "scores", "loop", "budgets", "folders", "planning", "finding",
+                 "pulses", "jobs", "scores", "watchers", "loop", "budgets", "folders", "planning", "finding",
                  "fitting"),
     "registry": ("programs", "twins", "architectures", "versions"),
     "runs": ("notebooks", "narration", "environment", "parameters", "records", "engine",

@@ -6,29 +6,26 @@ they were computed until somebody looks, and looking happens by time, never by s
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from workbench.determinism import restore_random_state
-from workbench.errors import DivergedError
 from workbench.training.averages import floating
-from workbench.training.checkpoints import Checkpoints, Snapshot, copied
-from workbench.training.dropout import GlobalWatch, own_dropout
-from workbench.training.jobs import Job, snapshot, weights_of
+from workbench.training.checkpoints import Checkpoints
+from workbench.training.dropout import own_dropout
+from workbench.training.jobs import Job
 from workbench.training.optimizers import set_rate, train_mode
 from workbench.training.pulses import Pulse
-from workbench.training.scores import hits, validate
+from workbench.training.scores import hits
 from workbench.training.trainings import Training
+from workbench.training.watchers import Watcher
 
 __all__ = ["train"]
 
-_EXPLODED = 1e6  # times the first loss, or 1 where that is smaller
 _LOOK_EVERY = 0.25  # seconds
 
 
@@ -62,7 +59,7 @@ def train(
     on_step = job.hooks("on_step")
     losses = torch.empty(n_steps, device=device)
     correct = torch.tensor(job.correct, device=device)
-    watcher = _Watcher(job, training, losses, correct, pulse, checkpoints)
+    watcher = Watcher(job, training, losses, correct, pulse, checkpoints)
     next_look = 0.0  # so the first one comes right after the first step
 
     with own_dropout(model, settings.seed, device) as draws:
@@ -124,136 +121,3 @@ def _in_parts(
         answers.append(outputs.detach().float())
         total += value.detach()
     return torch.cat(answers), total
-
-
-class _Watcher:
-    """What is done by time, and at the end of an epoch: looking, showing, scoring, keeping."""
-
-    def __init__(
-        self,
-        job: Job,
-        training: Training,
-        losses: Tensor,
-        correct: Tensor,
-        pulse: Pulse | None,
-        checkpoints: Checkpoints | None,
-    ) -> None:
-        self._job, self._training = job, training
-        self._losses, self._correct = losses, correct
-        self._pulse, self._checkpoints = pulse, checkpoints
-        self._looked = job.step
-        self._best: Snapshot | None = None
-        self._started = time.perf_counter() - training.seconds
-        self._draws: GlobalWatch | None = None
-        per_epoch, rows = training.settings.steps_per_epoch, training.history.epochs
-        if job.step < training.settings.steps:  # a part of an epoch goes on, and is scored whole
-            training.history.epochs = [row for row in rows if row["step"] % per_epoch == 0]
-        if checkpoints is not None and job.step == 0:
-            checkpoints.save(snapshot(job, training))
-
-    def begin(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Return the batches of an epoch, or what is left of it."""
-        job = self._job
-        epoch, done = divmod(job.step, self._training.settings.steps_per_epoch)
-        if not done:
-            self._take_up_random()  # before it, since a loader seeds its whole epoch
-        batches = job.batches.epoch(epoch, skip=done)
-        self._take_up_random()  # after it, since a loader draws for the batches it skips
-        if self._draws is None and not job.batches.draws_globally:
-            self._draws = GlobalWatch()
-        return batches
-
-    def _take_up_random(self) -> None:
-        """Put the global generators once to where an interruption left them."""
-        if self._job.random is not None:
-            restore_random_state(self._job.random)
-            self._job.random = None
-
-    def look(self) -> None:
-        """Take the losses since the last look into the history; keep a checkpoint if one is due."""
-        job, history = self._job, self._training.history
-        recent = self._losses[self._looked : job.step].tolist()
-        history.steps["lr"] += job.rates[self._looked : job.step]
-        for value in recent:
-            history.steps["loss"].append(value)
-            if not abs(value) <= _EXPLODED * max(abs(history["loss"][0]), 1.0):  # also true of NaN
-                raise self._diverged(value)
-        self._looked = job.step
-        self._training.seconds = time.perf_counter() - self._started
-        if self._pulse is not None and recent:
-            self._pulse.look(job.step, sum(recent) / len(recent))
-        if self._draws is not None:
-            self._draws.look()
-        if not self._at_a_row():  # there the row comes first
-            self._keep_if_due()
-
-    def end_epoch(self) -> None:
-        """Add a row to the history: of the epoch, or of the part that the budget had left for."""
-        job, history = self._job, self._training.history
-        self.look()
-        if self._training.interrupted and not self._at_a_row():
-            return
-        per_epoch = self._training.settings.steps_per_epoch
-        epoch = -(-job.step // per_epoch)
-        first = (epoch - 1) * per_epoch
-        row = {"epoch": epoch, "step": job.step, "loss": _mean(history["loss"][first:])}
-        if job.preprocessing.classes:
-            row["accuracy"] = int(self._correct) / job.seen
-        if job.validation is not None:
-            row |= validate(job)
-        history.epochs.append(row)
-        if self._at_an_end():
-            job.seen = 0
-            self._correct.zero_()
-        score = row.get("validation_loss", row["loss"])
-        if score < job.best and self._at_a_row():
-            job.best = score
-            rest = {"step": job.step, "epochs": [row]}
-            self._best = Snapshot(copied(weights_of(job), "model"), rest)
-        if self._pulse is not None:
-            self._pulse.epoch(row)
-        for hook in job.hooks("on_epoch"):
-            hook(self._training, row)
-        self._keep_if_due()
-
-    def end(self) -> None:
-        """Keep the last checkpoint."""
-        self._check_weights()
-        if self._checkpoints is not None:
-            self._keep()
-
-    def _at_an_end(self) -> bool:
-        return self._job.step % self._training.settings.steps_per_epoch == 0
-
-    def _at_a_row(self) -> bool:
-        """Return whether the history of a training that is never stopped has a row here."""
-        return self._at_an_end() or self._job.step == self._training.settings.steps
-
-    def _keep_if_due(self) -> None:
-        if self._checkpoints is not None and self._checkpoints.due():
-            self._check_weights()
-            self._keep()
-
-    def _check_weights(self) -> None:
-        """Raise where the last step's harm shows in no loss yet."""
-        if not all(value.isfinite().all() for value in self._job.model.parameters()):
-            raise self._diverged(math.nan)
-
-    def _keep(self) -> None:
-        assert self._checkpoints is not None
-        self._job.correct = int(self._correct)
-        best, self._best = self._best, None
-        self._checkpoints.save(snapshot(self._job, self._training), best)
-
-    def _diverged(self, value: float) -> DivergedError:
-        settings, losses = self._training.settings, self._training.history["loss"]
-        step = len(losses)
-        return DivergedError(
-            f"the loss is {value:g} at step {step:,} of {settings.steps:,} with a learning rate of "
-            f"{self._job.rates[step - 1]:.3g}, it began with {losses[0]:.4g}"
-        )
-
-
-def _mean(values: list[float]) -> float:
-    """Return the mean, summed exactly, so that it is the same however the values came together."""
-    return math.fsum(values) / len(values)
