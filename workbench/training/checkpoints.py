@@ -6,6 +6,7 @@ JSON, the rest. It appears whole or not at all, written by a thread of its own.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 import warnings
@@ -92,7 +93,7 @@ class Checkpoints:
     """The checkpoints of one training: which are due, which are kept, and the thread that writes.
 
     Kept are the first, the last, the best, and a ladder of at most eight between, which is thinned
-    to every second rung when it has more.
+    where its rungs are closest when it has more.
 
     Args:
         folder: theirs alone; made when the first is written.
@@ -104,6 +105,8 @@ class Checkpoints:
         self._folder, self._every, self._told = folder, every, told
         self._next = time.perf_counter() + every
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
+        for half in folder.glob(".*.safetensors.*"):  # left by a process that was killed over it
+            half.unlink()
         self._writing: Future[Checkpoint] | None = None
 
     def due(self) -> bool:
@@ -154,7 +157,11 @@ class Checkpoints:
 
 def list_checkpoints(folder: Path) -> list[Checkpoint]:
     """Return the checkpoints in a folder by step, the best one apart."""
-    return [_described(path) for path in sorted(folder.glob("[0-9]*.safetensors"))]
+    found = []
+    for path in sorted(folder.glob("[0-9]*.safetensors")):
+        with contextlib.suppress(FileNotFoundError):  # thinned out since the folder was read
+            found.append(_described(path))
+    return found
 
 
 def best_checkpoint(folder: Path) -> Checkpoint | None:
@@ -181,7 +188,7 @@ def copy_into(model: nn.Module, tensors: Mapping[str, Tensor], source: str) -> N
         RequestError: a name is missing on either side, or a shape differs.
     """
     own = tensors_of(model)
-    for name in [*tensors, *own]:
+    for name in [*own, *tensors]:  # the model's order comes first
         theirs, ours = (_shown(side.get(name)) for side in (tensors, own))
         if theirs != ours:
             raise RequestError(
@@ -196,19 +203,35 @@ def read_checkpoint(path: Path) -> Snapshot:
     """Return what a checkpoint holds.
 
     Raises:
+        RequestError: the file is not there any more.
         TamperedError: the file is damaged, or of a newer format.
     """
     try:
+        return _read(path, whole=True)
+    except FileNotFoundError:
+        raise RequestError(
+            f"checkpoint {path} is not there any more: take another of training.checkpoints, "
+            "which are thinned while a training goes on"
+        ) from None
+
+
+def _read(path: Path, *, whole: bool) -> Snapshot:
+    """Return what a file holds, or its header alone; raise `FileNotFoundError` where it is gone."""
+    try:
         with safe_open(path, "pt") as file:
             rest = json.loads(file.metadata()["workbench"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
+            names = file.keys() if whole else ()
+            tensors = {name: file.get_tensor(name) for name in names}
+            form, _ = rest["format"], rest["step"]
+    except FileNotFoundError:
+        raise
     except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
         raise TamperedError(
             f"checkpoint {path} cannot be read: {error}: delete it to go on from the one before"
         ) from None
-    if rest["format"] != _FORMAT:
+    if form != _FORMAT:
         raise TamperedError(
-            f"checkpoint {path} has format {rest['format']}, expected {_FORMAT}: "
+            f"checkpoint {path} has format {form}, expected {_FORMAT}: "
             "use the workbench that wrote it"
         )
     return Snapshot(tensors, rest)
@@ -220,24 +243,18 @@ def _content(state: Snapshot) -> bytes:
 
 
 def _described(path: Path) -> Checkpoint:
-    """Return a checkpoint from its header alone."""
-    try:
-        with safe_open(path, "pt") as file:
-            rest = json.loads(file.metadata()["workbench"])
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise TamperedError(
-            f"checkpoint {path} cannot be read: {error}: delete it to go on from the one before"
-        ) from None
-    epochs = rest.get("epochs") or [{}]
-    return Checkpoint(path, int(rest["step"]), dict(epochs[-1]))
+    state = _read(path, whole=False)
+    epochs = state.rest.get("epochs") or [{}]
+    return Checkpoint(path, state.step, dict(epochs[-1]))
 
 
 def _thin(folder: Path) -> None:
-    """Delete every second checkpoint between the first and the last where there are many."""
-    between = sorted(folder.glob("[0-9]*.safetensors"))[1:-1]
-    if len(between) > _BETWEEN:
-        for path in between[::2]:
-            path.unlink()
+    """Delete checkpoints between the first and the last where there are many, the closest first."""
+    paths = sorted(folder.glob("[0-9]*.safetensors"))
+    while len(paths) - 2 > _BETWEEN:
+        steps = [int(path.stem) for path in paths]
+        gaps = [after - before for before, after in zip(steps, steps[2:], strict=False)]
+        paths.pop(1 + gaps.index(min(gaps))).unlink()
 
 
 def _shown(tensor: Tensor | None) -> str:

@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 
 from workbench import journal
 from workbench.devices import hardware
-from workbench.errors import RequestError
+from workbench.errors import RequestError, TamperedError
 from workbench.home import home, read_json
 from workbench.training.settings import Settings
 from workbench.training.trainings import RECORD
@@ -46,9 +46,26 @@ def folder_of(name: str | None, model: str) -> Path:
 
 
 def kept_record(folder: Path) -> JSON | None:
-    """Return the record of a training that was begun in a folder, or None."""
+    """Return the record of a training that was begun in a folder, or None.
+
+    Raises:
+        TamperedError: it is damaged, or of a newer format.
+    """
     path = folder / RECORD
-    return read_json(path) if path.exists() else None
+    if not path.exists():
+        return None
+    try:
+        record: JSON = read_json(path)
+        form = record["format"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise TamperedError(
+            f"record {path} cannot be read: {error}: put it back, or train under another name"
+        ) from None
+    if form != 1:
+        raise TamperedError(
+            f"record {path} has format {form}, expected 1: use the workbench that wrote it"
+        )
+    return record
 
 
 @contextlib.contextmanager
@@ -58,21 +75,24 @@ def claimed(folder: Path) -> Iterator[None]:
     Raises:
         RequestError: another training is writing there, or nobody can.
     """
+    lock = FileLock(folder / ".lock", timeout=0)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / ".lock", timeout=0)
-        with lock:
-            yield
+        lock.acquire()
     except Timeout:
         raise RequestError(
             f"training {folder.name!r} is running, here or in another process: wait until it has "
             "ended, or take another name"
         ) from None
-    except (PermissionError, FileExistsError, NotADirectoryError) as error:
+    except OSError as error:
         raise RequestError(
             f"trainings are kept in {folder.parent}, which cannot be written: {error.strerror}: "
             "set WORKBENCH_HOME to a folder of yours"
         ) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def environment() -> JSON:
