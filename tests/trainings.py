@@ -8,9 +8,11 @@ time, those of Python and NumPy from the first checkpoint on.
 from __future__ import annotations
 
 import itertools
+import json
 import multiprocessing
 import os
 import random
+import resource
 import signal
 import time
 import warnings
@@ -27,6 +29,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
+from workbench.attached import attached
 from workbench.datasets import Dataset, dataset
 from workbench.determinism import seed_everything
 from workbench.home import read_json, write_json
@@ -345,3 +348,61 @@ def differences(ours: dict[str, Any], theirs: dict[str, Any]) -> Iterator[str]:
     for name in sorted({*ours, *theirs}):
         if name not in ours or name not in theirs or ours[name] != theirs[name]:
             yield name
+
+
+class Meddling(Callback):
+    """Does something to its process after a step."""
+
+    def __init__(self, step: int, what: Callable[[], None]) -> None:
+        self._step, self._what = step, what
+
+    def on_step(self, training: Training, step: int) -> None:
+        time.sleep(0.01)  # so that there is time for a checkpoint or two
+        if step == self._step:
+            self._what()
+
+
+def meddled(home: Path, name: str, step: int, what: Callable[[], None]) -> None:
+    """Train the case "images" and do something to the process after a step; leave what was said."""
+    settle_in(home, name, 0)
+    model, data, how = _images()
+    meddling, ended = Meddling(step, what), "quietly"
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        try:
+            fit(
+                model, data, name=name, resume=True, checkpoint_every=0, callbacks=[meddling], **how
+            )
+        except KeyboardInterrupt:
+            ended = "by KeyboardInterrupt"
+    training = attached(model).training
+    assert training is not None
+    story = {
+        "ended": ended,
+        "state": training.state,
+        "steps": len(training.history),
+        "checkpoints": [one.step for one in training.checkpoints],
+        "said": [str(one.message) for one in said],
+        "weights": {key: value.tolist() for key, value in tensors_of(model).items()},
+    }
+    make_room()
+    (home / f"{name}.json").write_text(json.dumps(story))
+
+
+def fill_disk() -> None:
+    """Let no file of this process grow beyond 4 kB: a record fits, a checkpoint does not."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4_000, resource.RLIM_INFINITY))
+
+
+def make_room() -> None:
+    """Undo `fill_disk`."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+
+
+def press_ctrl_c() -> None:
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def press_ctrl_c_twice() -> None:
+    press_ctrl_c()
+    press_ctrl_c()
