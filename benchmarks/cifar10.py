@@ -28,11 +28,31 @@ HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "cifar10.json"
 
 GOALS: dict[int, dict[str, Any]] = {
-    54: {"size": "small", "epochs": 0.35, "seeds": 5, "mirror": False},
-    70: {"size": "small", "epochs": 1, "seeds": 5, "mirror": False},
-    80: {"size": "medium", "epochs": 2, "seeds": 5, "mirror": True},
-    90: {"size": "large", "epochs": 4, "seeds": 3, "mirror": True},
-    94: {"size": "large", "epochs": 10, "seeds": 2, "mirror": True},
+    54: {
+        "build": {"size": "small"},
+        "fit": {"epochs": 0.25, "batch_size": 64, "lr": 0.15},
+        "seeds": 5,
+    },
+    70: {"build": {"size": "small"}, "fit": {"epochs": 1.2}, "seeds": 5},
+    80: {"build": {"size": "medium"}, "fit": {"epochs": 1.5}, "seeds": 5},
+    84: {
+        "build": {"size": "medium"},
+        "fit": {"epochs": 2.4, "augment": "mirror"},
+        "mirror": True,
+        "seeds": 3,
+    },
+    90: {
+        "build": {"size": "large", "widths": (64, 128, 256)},
+        "fit": {"epochs": 4},
+        "mirror": True,
+        "seeds": 3,
+    },
+    94: {
+        "build": {"size": "large"},
+        "fit": {"epochs": 10, "batch_size": 1000, "lr": 1.46},
+        "mirror": True,
+        "seeds": 2,
+    },
 }
 
 
@@ -42,9 +62,9 @@ def train(goal: int, seed: int) -> dict[str, Any]:
 
     how = GOALS[goal]
     data = wb.load("cifar10", validation=0)
-    model = wb.build("convnet", data, size=how["size"], seed=seed)
-    training = wb.fit(model, data, epochs=how["epochs"], seed=seed, **how.get("fit", {}))
-    evaluation = wb.evaluate(model, data.test, mirror=how["mirror"])
+    model = wb.build("convnet", data, seed=seed, **how["build"])
+    training = wb.fit(model, data, seed=seed, **how["fit"])
+    evaluation = wb.evaluate(model, data.test, mirror=how.get("mirror", False))
     return {
         "test_accuracy": evaluation.accuracy,
         "seconds_of_fit": training.seconds,

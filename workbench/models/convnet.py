@@ -79,8 +79,9 @@ class ConvNet(nn.Module):
         self.stem = nn.Conv2d(channels, patches, 2, stride=stride, bias=False)
         self.stem.weight.requires_grad = False
         depths = [patches, *widths]
+        boost = 8.0 if _is_thorough(widths, stride) else 4.0  # for batches of 500, or of 128
         self.blocks = nn.Sequential(
-            *(_Block(n_in, n_out) for n_in, n_out in zip(depths, widths, strict=False))
+            *(_Block(n_in, n_out, boost) for n_in, n_out in zip(depths, widths, strict=False))
         )
         self.head = nn.Linear(widths[-1], outputs, bias=False)
         self.recipe = recipe_of(widths, stride)
@@ -104,7 +105,11 @@ def recipe_of(widths: Sequence[int], stride: int) -> JSON:
         widths: channels of the blocks.
         stride: of the stem.
     """
-    return dict(_THOROUGH if stride == 1 and max(widths) >= _WIDE else _QUICK)
+    return dict(_THOROUGH if _is_thorough(widths, stride) else _QUICK)
+
+
+def _is_thorough(widths: Sequence[int], stride: int) -> bool:
+    return stride == 1 and max(widths) >= _WIDE
 
 
 class _Block(nn.Module):
@@ -113,12 +118,12 @@ class _Block(nn.Module):
     Pooled before the norm, too, so that norm and activation touch a quarter of the numbers.
     """
 
-    def __init__(self, n_in: int, n_out: int) -> None:
+    def __init__(self, n_in: int, n_out: int, boost: float) -> None:
         super().__init__()
         self.conv1 = dirac(nn.Conv2d(n_in, n_out, 3, padding=1, bias=False))
-        self.norm1 = FastBiasNorm(n_out)
+        self.norm1 = FastBiasNorm(n_out, boost=boost)
         self.conv2 = dirac(nn.Conv2d(n_out, n_out, 3, padding=1, bias=False))
-        self.norm2 = FastBiasNorm(n_out)
+        self.norm2 = FastBiasNorm(n_out, boost=boost)
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.gelu(self.norm1(F.max_pool2d(self.conv1(x), 2)))  # exact: faster here than by tanh

@@ -119,7 +119,8 @@ def fit(  # noqa: PLR0913 - each is a word that its field knows
         label_smoothing: share of each target that is spread over the classes, 0 by default.
         class_weights: what a row of each class counts, or `"balanced"` for all classes alike.
         augment: `"mirror"`, `"shift"`, `"cutout"`, several of them, or functions of your own from
-            raw images and `Draws` to images.
+            raw images and `Draws` to images; `()` for none, where the recipe mirrors and left and
+            right differ, as in digits.
         average: `"ema"` or `"lookahead"`, or one made with other parameters: the model ends with an
             average of its weights.
         clip: the largest norm of the gradient; None for no limit.

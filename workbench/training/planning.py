@@ -95,18 +95,21 @@ def make_plan(
     Raises:
         RequestError: something that was asked for cannot be, or model and data do not fit.
     """
-    recipe = getattr(model, "recipe", None) or getattr(model, "fit_defaults", {})
-    given = {name: value for name, value in asked.items() if value is not None}
-    chosen = {**_DEFAULTS, **recipe, **given}
-    usual_lr = {**_DEFAULTS, **recipe}["lr"]
-    device = choose_device(chosen.get("device") or (then.device if then else None))
+    device = choose_device(asked.get("device") or (then.device if then else None))
     for name in ("train", "validation"):
         split = getattr(data, name)
         if split is not None:
             check_targets(name, split)
     preprocessing = _preprocessing(model, data, as_it_is=loader is not None)
+    pictures = preprocessing.kind == "image" and loader is None
+    recipe = dict(getattr(model, "recipe", {}))
+    if not pictures:
+        recipe.pop("augment", None)
+    given = {name: value for name, value in asked.items() if value is not None}
+    chosen = {**_DEFAULTS, **recipe, **given}
+    usual_lr = {**_DEFAULTS, **recipe}["lr"]
     augment = [_augment(a) for a in _several(chosen["augment"])]
-    if augment and (preprocessing.kind != "image" or loader is not None):
+    if augment and not pictures:
         what = "a DataLoader's batches" if loader is not None else f"rows of {data.name!r}"
         raise RequestError(f"augment works on raw images (uint8), not on {what}: leave it out")
     if loader is not None and str(chosen.get("class_weights")) == "balanced":
