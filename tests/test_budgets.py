@@ -91,6 +91,17 @@ def test_the_trial_leaves_no_trace(given: str, average: Any) -> None:
     assert same(timed, counted)
 
 
+@pytest.mark.filterwarnings("ignore:the model or the loss draws from torch's global generator")
+def test_the_trial_leaves_the_global_generator_where_it_was() -> None:
+    class Noisy(Sleeper):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x + torch.randn_like(x) if self.training else x)
+
+    first = fit(Noisy(0.002), points(), minutes=0.2 / 60)
+    second = fit(Noisy(0.0), points(), steps=first.settings.steps)
+    assert first.history == second.history
+
+
 def test_callbacks_do_not_see_the_trial() -> None:
     steps: list[int] = []
 
