@@ -524,13 +524,13 @@ def test_a_divergence_keeps_the_last_good_checkpoint() -> None:
 
     def harm(training: Training, step: int) -> None:
         time.sleep(0.02)  # so that a checkpoint is due after each step
-        if step == 6:
+        if step == 8:
             harmful.set()
 
     with pytest.raises(
         DivergedError,
-        match=r"the loss is nan at step 7 of 30 with a learning rate of .*: try a smaller lr, for "
-        r".* The last good checkpoint is of step [1-6], .*safetensors\. The model is as it was",
+        match=r"the loss is nan at step 9 of 30 with a learning rate of .*: try a smaller lr, for "
+        r".* The last good checkpoint is of step [1-8], .*safetensors\. The model is as it was",
     ):
         trained("night", steps=30, loss=loss, callbacks=[Each(harm)])
     for one in list_checkpoints(home() / "trainings" / "night" / "checkpoints"):
