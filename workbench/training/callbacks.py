@@ -31,7 +31,7 @@ class Callback:
         """After each epoch, with its figures as `training.history.epochs` has them."""
 
     def on_checkpoint(self, training: Training, checkpoint: Checkpoint) -> None:
-        """After a checkpoint was written, from the thread that wrote it."""
+        """Once a checkpoint is on disk: at the next look after that, or before the end."""
 
     def on_end(self, training: Training) -> None:
         """After the last step, whether all went well, it was stopped, or it failed."""
