@@ -124,7 +124,8 @@ def fit(  # noqa: PLR0913 - each is a word that its field knows
         average: `"ema"` or `"lookahead"`, or one made with other parameters: the model ends with an
             average of its weights.
         clip: the largest norm of the gradient; None for no limit.
-        accumulate: parts that the rows of a step go through the model in, to save memory.
+        accumulate: parts that the rows of a step go through the model in, to save memory; a loss
+            that weighs its rows, as by `class_weights`, weighs them within each part.
         precision: `"fp32"` by default; `"bf16"` for autocast; `"auto"` for what is fastest here.
         compile: whether torch compiles the forward pass; worth it for long trainings only.
         device: `"cpu"`, `"cuda"`, ...; by default a GPU where there is one.
@@ -309,14 +310,14 @@ def _kept(plan: Plan, training: Training, where: JSON) -> Iterator[None]:
         training.state = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
         raise
     finally:
-        for hook in plan.job.hooks("on_end"):
-            hook(training)
         model.eval()
         plan.job.let_go()
         _write(training, where)
         last = training.history.epochs[-1] if training.history.epochs else {}
         last = {key: value for key, value in last.items() if math.isfinite(value)}
         journal.note("fit", state=training.state, settings=settings.to_json(), last=last)
+        for hook in plan.job.hooks("on_end") if begun < settings.steps else ():
+            hook(training)
 
 
 def _write(training: Training, where: JSON) -> None:

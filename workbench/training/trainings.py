@@ -99,7 +99,8 @@ class Training:
             self.state = "paused"
             self._going.wait()
             self.state = "running"
-        self.halted = self._stopping
+        self.halted = False
+        self.halted = self._stopping or not self._going.is_set()  # said again in the meantime
         return self._stopping
 
     def extend(

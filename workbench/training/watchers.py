@@ -48,6 +48,7 @@ class Watcher:
         self._pulse, self._checkpoints = pulse, checkpoints
         self._looked = job.step
         self._best: Snapshot | None = None
+        self._kept = -1  # the step of the last checkpoint
         self._started = time.perf_counter() - training.seconds
         self._draws: GlobalWatch | None = None
         per_epoch, rows = training.settings.steps_per_epoch, training.history.epochs
@@ -124,7 +125,7 @@ class Watcher:
     def end(self) -> None:
         """Keep the last checkpoint."""
         self._check_weights()
-        if self._checkpoints is not None:
+        if self._checkpoints is not None and self._kept < self._job.step:
             self._keep()
 
     def _at_an_end(self) -> bool:
@@ -147,7 +148,7 @@ class Watcher:
     def _keep(self) -> None:
         assert self._checkpoints is not None
         self._job.correct = int(self._correct)
-        best, self._best = self._best, None
+        best, self._best, self._kept = self._best, None, self._job.step
         self._checkpoints.save(snapshot(self._job, self._training), best)
 
     def _diverged(self, value: float) -> DivergedError:
