@@ -30,11 +30,11 @@ RESULTS = HERE / "cifar10.json"
 GOALS: dict[int, dict[str, Any]] = {
     54: {
         "build": {"size": "small"},
-        "fit": {"epochs": 0.25, "batch_size": 64, "lr": 0.15},
+        "fit": {"epochs": 0.2, "batch_size": 64, "lr": 0.15},
         "seeds": 5,
     },
     70: {"build": {"size": "small"}, "fit": {"epochs": 1.2}, "seeds": 5},
-    80: {"build": {"size": "medium"}, "fit": {"epochs": 1.5}, "seeds": 5},
+    80: {"build": {"size": "medium"}, "fit": {"epochs": 1.35}, "seeds": 5},
     84: {
         "build": {"size": "medium"},
         "fit": {"epochs": 2.4, "augment": "mirror"},
@@ -128,7 +128,7 @@ def _how(found: dict[str, Any]) -> str:
     if "settings" not in found:
         return "LeNet, batch 4, DataLoader with 2 workers, SGD, 2 epochs"
     s, how = found["settings"], GOALS[int(found["name"])]
-    asked = ", mirrored when asked" if how["mirror"] else ""
+    asked = ", mirrored when asked" if how.get("mirror") else ""
     return (
         f"{how['size']}, {s['epochs']:.3g} epochs, batch {s['batch_size']}, {s['precision']}{asked}"
     )

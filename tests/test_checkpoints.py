@@ -505,6 +505,7 @@ def test_no_tensor_stays_pinned_by_a_traceback(
 ) -> None:
     cell: dict[str, Any] = {"fit": fit, "model": Watched(fail), "data": points(), "how": how}
     answers = cell["model"].answers
+    alive, rows = weakref.ref(cell["model"]), weakref.ref(cell["data"].train.inputs)
     with pytest.raises(error) as caught:
         exec("fit(model, data, batch_size=8, steps=9, **how)", cell)
     cell.clear()
@@ -512,6 +513,7 @@ def test_no_tensor_stays_pinned_by_a_traceback(
     assert caught.value.__traceback__ is not None  # a kernel keeps the last one
     assert len(answers) >= 2
     assert [one for one in answers if one() is not None] == []
+    assert (alive(), rows()) == (None, None)
 
 
 def test_a_divergence_keeps_the_last_good_checkpoint() -> None:

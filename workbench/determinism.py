@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import random
+from collections.abc import Iterator
 from numbers import Integral
 from typing import Any
 
@@ -14,7 +16,14 @@ from torch import Tensor
 from workbench.errors import RequestError
 from workbench.types import JSON
 
-__all__ = ["check_seed", "generator", "random_state", "restore_random_state", "seed_everything"]
+__all__ = [
+    "check_seed",
+    "generator",
+    "random_state",
+    "restore_random_state",
+    "seed_everything",
+    "undisturbed",
+]
 
 
 def check_seed(seed: Any) -> None:
@@ -76,6 +85,16 @@ def restore_random_state(state: JSON) -> None:
     torch.set_rng_state(_bytes(state["torch"]))
     if state["cuda"] and torch.cuda.device_count() == len(state["cuda"]):
         torch.cuda.set_rng_state_all([_bytes(text) for text in state["cuda"]])
+
+
+@contextlib.contextmanager
+def undisturbed() -> Iterator[None]:
+    """Give the global generators back at the end as they were at the beginning."""
+    before = random_state()
+    try:
+        yield
+    finally:
+        restore_random_state(before)
 
 
 def _hex(state: Tensor) -> str:

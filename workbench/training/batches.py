@@ -141,6 +141,7 @@ class LoaderBatches:
         draw = generator(self._seed, "order", number)
         torch.manual_seed(draw.initial_seed())  # for what the dataset itself draws
         self._loader.generator = draw
+        self._loader._iterator = None  # workers that persist would keep random states of their own
         batch_sampler: Any = self._loader.batch_sampler
         inner = getattr(batch_sampler, "sampler", None)
         samplers: list[Any] = [self._loader.sampler, batch_sampler, inner]

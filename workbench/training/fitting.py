@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader
 from workbench import journal
 from workbench.attached import EXAMPLE_ROWS, attached
 from workbench.datasets import Dataset
-from workbench.determinism import check_seed, generator
+from workbench.determinism import check_seed, generator, undisturbed
 from workbench.devices import threads
 from workbench.errors import DivergedError, RequestError
 from workbench.evaluation.losses import Loss
@@ -58,8 +58,6 @@ from workbench.training.trainings import Training
 from workbench.types import JSON
 
 __all__ = ["fit"]
-
-_T = TypeVar("_T")
 
 
 def fit(  # noqa: PLR0913 - each is a word that its field knows
@@ -161,9 +159,12 @@ def fit(  # noqa: PLR0913 - each is a word that its field knows
     }
     budget = {"epochs": epochs, "steps": steps, "minutes": minutes}
     every = number("checkpoint_every", checkpoint_every)
-    return _cleanly(
-        partial(_begin, model, data, asked, budget, callbacks, name, resume=resume, every=every)
-    )
+    try:
+        return _begin(model, data, asked, budget, callbacks, name, resume=resume, every=every)
+    except BaseException as error:
+        _let_go(error)
+        del model, data, asked, loss, callbacks  # this frame stays in the traceback
+        raise
 
 
 def _begin(
@@ -197,9 +198,8 @@ def _begin(
         check_same(folder.name, then, plan.settings)
         warn_of_changes(folder.name, record, given.fingerprint)
         training.settings = then
+    training.more = partial(_go_on, plan, training, every)
     _run(plan, training, partial(whole_budget, given_budget, then), every=every, since=since)
-    go_on = partial(_go_on, plan, training, every)
-    training.more = lambda more: _cleanly(partial(go_on, more))
     return training
 
 
@@ -211,7 +211,11 @@ def _go_on(plan: Plan, training: Training, every: float, budget: JSON) -> None:
     training.renew()
     if training.checkpoint is None:
         raise RequestError(f"training {training.name!r} has no checkpoint to go on from: fit again")
-    _run(plan, training, partial(extended, one_budget(budget), taken), every=every, since=since)
+    try:
+        _run(plan, training, partial(extended, one_budget(budget), taken), every=every, since=since)
+    except BaseException as error:
+        _let_go(error)
+        raise
 
 
 def _run(
@@ -238,7 +242,7 @@ def _run(
         frozen(model, settings.lr_of),
         _laid_out(model, channels_last=settings.channels_last),
         threads(settings.threads),
-        torch.random.fork_rng(),
+        undisturbed(),
     ):
         torch.manual_seed(generator(settings.seed, "draws").initial_seed())
         job.held = job.average.start(model) if job.average else {}
@@ -331,16 +335,11 @@ def _write(training: Training, where: JSON) -> None:
         )
 
 
-def _cleanly(work: Callable[[], _T]) -> _T:
-    """Do some work; empty the frames of an error's traceback, which would keep tensors alive."""
-    try:
-        return work()
-    except BaseException as error:
-        inner: BaseException | None = error
-        while inner is not None:
-            traceback.clear_frames(inner.__traceback__)
-            inner = inner.__cause__ or inner.__context__
-        raise
+def _let_go(error: BaseException | None) -> None:
+    """Empty the frames of an error's traceback, which would keep tensors alive."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
 
 
 @contextlib.contextmanager
