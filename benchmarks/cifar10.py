@@ -5,7 +5,7 @@
 
 Each run is a process of its own, timed from outside: imports, loading the cached data, building,
 training and evaluation all count. The baseline is the classic tutorial as people write it
-(`essay.py`), run in between. Results are added to `cifar10.json`; `cifar10.md` is made of them.
+(`essay.py`), run before them. Results are added to `cifar10.json`; `cifar10.md` is made of them.
 """
 
 from __future__ import annotations
@@ -129,9 +129,8 @@ def _how(found: dict[str, Any]) -> str:
         return "LeNet, batch 4, DataLoader with 2 workers, SGD, 2 epochs"
     s, how = found["settings"], GOALS[int(found["name"])]
     asked = ", mirrored when asked" if how.get("mirror") else ""
-    return (
-        f"{how['size']}, {s['epochs']:.3g} epochs, batch {s['batch_size']}, {s['precision']}{asked}"
-    )
+    net = " ".join(str(value).replace(" ", "") for value in how["build"].values())
+    return f"{net}, {s['epochs']:.3g} epochs, batch {s['batch_size']}, {s['precision']}{asked}"
 
 
 def _spread(values: list[float], digits: int) -> str:
@@ -140,7 +139,7 @@ def _spread(values: list[float], digits: int) -> str:
 
 
 def main() -> None:
-    """Run what was asked for, the baseline before and after it."""
+    """Run the baseline and what was asked for; make the page."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--goals", type=int, nargs="*", default=list(GOALS), choices=list(GOALS))
     parser.add_argument("--baseline", type=int, default=2, help="how many runs of the tutorial")

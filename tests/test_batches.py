@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from workbench.attached import attached
 from workbench.datasets import Split, dataset
-from workbench.determinism import generator
+from workbench.determinism import generator, seed_everything
 from workbench.errors import RequestError
 from workbench.evaluation import evaluate, predict
 from workbench.models import build
@@ -317,6 +318,44 @@ REFUSED: dict[str, tuple[DataLoader[Any], str]] = {
 def test_a_loader_that_cannot_be_trained_on_is_refused(data: DataLoader[Any], message: str) -> None:
     with pytest.raises(RequestError, match=message):
         fit(net(), data)
+
+
+def test_a_loader_that_gives_less_than_it_says_is_refused() -> None:
+    X, y = rows(20)
+    batches = [(X[i : i + 4], y[i : i + 4]) for i in range(0, 12, 4)]
+
+    class Short(IterableDataset[Any]):
+        def __iter__(self) -> Iterator[Any]:
+            return iter(batches)
+
+        def __len__(self) -> int:
+            return 5
+
+    short = DataLoader(Short(), batch_size=None)
+    with pytest.raises(RequestError, match="gave 3 batches, its length says 5: make __len__"):
+        fit(net(), short, epochs=1)
+
+
+def test_what_a_dataset_draws_is_of_the_seed() -> None:
+    class Everywhere(TensorDataset):
+        def __getitem__(self, index: int) -> Any:
+            X, y = super().__getitem__(index)
+            return X + random.random() + float(np.random.random()) + torch.rand(1), y
+
+    losses = []
+    for start in (1, 2):
+        seed_everything(start)
+        training = fit(net(), DataLoader(Everywhere(*rows()), batch_size=8), epochs=2)
+        losses.append(training.history["loss"])
+    assert losses[0] == losses[1]
+
+
+def test_a_loader_is_given_back_as_it_was() -> None:
+    own = torch.Generator().manual_seed(3)
+    given = loader(generator=own, shuffle=True)
+    fit(net(), given, epochs=1)
+    assert given.generator is own
+    assert given.sampler.generator is own  # type: ignore[attr-defined]
 
 
 def test_no_batch_is_refused_by_name() -> None:

@@ -201,8 +201,8 @@ def test_early_stopping_counts_as_by_hand(values: list[float], figure: str, pati
     training = fit(net(), points(), steps=1)
     training.history.epochs.clear()
     stopper = EarlyStopping(patience, figure)
-    for value in values:
-        training.history.epochs.append({figure: value})
+    for step, value in enumerate(values, 1):
+        training.history.epochs.append({"step": step, figure: value})
         stopper.on_epoch(training, training.history.epochs[-1])
         if training.halted:
             break
@@ -223,6 +223,16 @@ def test_early_stopping_stops_a_fit_and_keeps_the_best() -> None:
     assert training.best is not None
     assert training.best.figures["validation_loss"] == min(values)
     assert training.best.figures["epoch"] == values.index(min(values)) + 1
+
+
+def test_an_early_end_is_an_end_until_it_is_extended() -> None:
+    how: dict[str, Any] = {"batch_size": 8, "lr": 3.0, "schedule": "constant", "name": "night"}
+    first = fit(net(), points(), epochs=60, callbacks=[EarlyStopping(3)], **how)
+    again = fit(net(), points(), epochs=60, callbacks=[EarlyStopping(3)], resume=True, **how)
+    assert (again.state, again.history) == ("stopped", first.history)
+    before = len(again.history.epochs)
+    again.extend(epochs=3)
+    assert len(again.history.epochs) == before + 3  # it counts from where it was extended
 
 
 @pytest.mark.parametrize("patience", [0, -1, 1.5, "3"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import itertools
 import json
 import re
@@ -10,8 +9,6 @@ import signal
 import threading
 import time
 import warnings
-import weakref
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,21 +18,21 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from trainings import (
     CASES,
+    Each,
     bits,
     fill_disk,
     flat,
     left,
-    meddled,
+    meddle,
     outcome,
     points,
-    press_ctrl_c,
-    press_ctrl_c_twice,
-    processes,
     start,
+    stop_at,
+    trained,
 )
 
 from workbench.datasets import dataset
-from workbench.errors import DivergedError, RequestError, TamperedError
+from workbench.errors import RequestError, TamperedError
 from workbench.evaluation import evaluate
 from workbench.home import home, read_json, write_json
 from workbench.training import Callback, Training, fit, loop
@@ -53,27 +50,6 @@ from workbench.training.checkpoints import (
 def _often(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a checkpoint be due after any step, rather than every quarter of a second."""
     monkeypatch.setattr(loop, "_LOOK_EVERY", 0.0)
-
-
-def trained(name: str | None = None, **how: Any) -> Training:
-    """Train a small net on a few points, 6 steps an epoch."""
-    options = {"batch_size": 8, "checkpoint_every": 0, "steps": 9} | how
-    return fit(options.pop("model", flat()), options.pop("data", points()), name=name, **options)
-
-
-class Each(Callback):
-    """Calls a function after each step, and counts the steps that were taken."""
-
-    def __init__(self, what: Callable[[Training, int], None] = lambda training, step: None) -> None:
-        self.what, self.taken = what, 0
-
-    def on_step(self, training: Training, step: int) -> None:
-        self.taken += 1
-        self.what(training, step)
-
-
-def stop_at(last: int) -> Each:
-    return Each(lambda training, step: training.stop() if step == last else None)
 
 
 # --- which are kept
@@ -272,6 +248,23 @@ def test_a_full_disk_loses_nothing_that_was_saved(tmp_path: Path) -> None:
     assert bits(torch.tensor(story["weights"]["0.bias"])) == expected["model 0.bias"]
 
 
+def test_the_best_is_written_when_there_is_room_again(tmp_path: Path) -> None:
+    folder, told = tmp_path / "checkpoints", []
+    state = Snapshot({"model.w": torch.ones(1)}, {"step": 1, "epochs": []})
+    checkpoints = Checkpoints(folder, 0.0, told.append)
+    folder.touch()  # a file where the folder is to be
+    checkpoints.save(state, best=state)
+    with pytest.warns(UserWarning, match="a checkpoint could not be written"):
+        checkpoints.close()
+    folder.unlink()
+    again = Checkpoints(folder, 0.0, told.append)
+    again._owed = checkpoints._owed
+    again.save(state)
+    again.close()
+    assert (folder / "best.safetensors").exists()
+    assert [one.step for one in told] == [1]
+
+
 def test_a_home_that_cannot_be_written_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -336,6 +329,14 @@ def test_nor_can_one_process_twice() -> None:
 
 
 # --- going on, or not
+
+
+def test_a_killed_training_is_called_so(tmp_path: Path) -> None:
+    trained("night")
+    record = home() / "trainings" / "night" / "training.json"
+    write_json(record, {**read_json(record), "state": "running"})
+    with pytest.raises(RequestError, match="training 'night' already, killed: pass resume=True"):
+        trained("night")
 
 
 def test_an_existing_name_must_be_resumed() -> None:
@@ -427,132 +428,6 @@ def test_changed_data_is_said() -> None:
     before, now = data.fingerprint[:12], other.fingerprint[:12]
     with pytest.warns(UserWarning, match=f"goes on where .*: data {before}, now {now}. Its numb"):
         trained("night", resume=True, data=other)
-
-
-# --- how it ended
-
-
-def test_the_record_says_how_it_ended() -> None:
-    assert state_of(trained("done")) == "done"
-    assert state_of(trained("stopped", callbacks=[stop_at(4)])) == "stopped"
-
-    def raises(training: Training, step: int) -> None:
-        assert state_of(training) == "running"
-        raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        trained("failed", callbacks=[Each(raises)])
-    assert read_json(home() / "trainings" / "failed" / "training.json")["state"] == "failed"
-
-
-def test_ctrl_c_finishes_the_step_and_keeps_it(tmp_path: Path) -> None:
-    assert outcome(start("images", tmp_path, "whole")) == 0
-    story = meddle(tmp_path, "night", 9, press_ctrl_c)
-    assert (story["ended"], story["state"]) == ("by KeyboardInterrupt", "interrupted")
-    assert (story["steps"], story["checkpoints"][-1]) == (9, 9)
-    assert read_json(tmp_path / "trainings" / "night" / "training.json")["state"] == "interrupted"
-    assert outcome(start("images", tmp_path, "night")) == 0
-    assert left(tmp_path / "trainings" / "night") == left(tmp_path / "trainings" / "whole")
-
-
-def test_ctrl_c_at_the_last_step_loses_no_row(tmp_path: Path) -> None:
-    assert outcome(start("images", tmp_path, "whole")) == 0
-    assert meddle(tmp_path, "night", 33, press_ctrl_c)["ended"] == "by KeyboardInterrupt"
-    assert outcome(start("images", tmp_path, "night")) == 0
-    assert left(tmp_path / "trainings" / "night") == left(tmp_path / "trainings" / "whole")
-
-
-def test_a_second_ctrl_c_raises_at_once(tmp_path: Path) -> None:
-    assert outcome(start("images", tmp_path, "whole")) == 0
-    story = meddle(tmp_path, "night", 9, press_ctrl_c_twice)
-    assert (story["ended"], story["state"]) == ("by KeyboardInterrupt", "interrupted")
-    assert outcome(start("images", tmp_path, "night")) == 0
-    assert left(tmp_path / "trainings" / "night") == left(tmp_path / "trainings" / "whole")
-
-
-# --- after an error
-
-
-class Watched(nn.Linear):
-    """Keeps a weak reference to what it answered; at a step, does something else."""
-
-    def __init__(self, fail: Callable[[], None]) -> None:
-        super().__init__(5, 3)
-        self.answers: list[weakref.ref[Tensor]] = []
-        self._fail = fail
-
-    def forward(self, x: Tensor) -> Tensor:
-        answer = super().forward(x)
-        if self.training:
-            self.answers.append(weakref.ref(answer))
-            if len(self.answers) == 5:
-                self._fail()
-        return answer
-
-
-def divide_by_zero() -> None:
-    raise ZeroDivisionError
-
-
-@pytest.mark.parametrize(
-    ("fail", "how", "error"),
-    [(divide_by_zero, {}, ZeroDivisionError), (press_ctrl_c, {}, KeyboardInterrupt),
-     (press_ctrl_c_twice, {}, KeyboardInterrupt),
-     (lambda: None, {"lr": 1e30, "optimizer": "sgd"}, DivergedError)],
-)  # fmt: skip
-def test_no_tensor_stays_pinned_by_a_traceback(
-    fail: Callable[[], None], how: dict[str, Any], error: type[BaseException]
-) -> None:
-    cell: dict[str, Any] = {"fit": fit, "model": Watched(fail), "data": points(), "how": how}
-    answers = cell["model"].answers
-    alive, rows = weakref.ref(cell["model"]), weakref.ref(cell["data"].train.inputs)
-    with pytest.raises(error) as caught:
-        exec("fit(model, data, batch_size=8, steps=9, **how)", cell)
-    cell.clear()
-    gc.collect()
-    assert caught.value.__traceback__ is not None  # a kernel keeps the last one
-    assert len(answers) >= 2
-    assert [one for one in answers if one() is not None] == []
-    assert (alive(), rows()) == (None, None)
-
-
-def test_a_divergence_keeps_the_last_good_checkpoint() -> None:
-    """The weights are no numbers after a step whose loss still was one."""
-    harmful = threading.Event()
-
-    def loss(outputs: Tensor, targets: Tensor) -> Tensor:
-        value = nn.functional.cross_entropy(outputs, targets)
-        return value + (0 * outputs.sum()).sqrt() if harmful.is_set() else value  # its slope is NaN
-
-    def harm(training: Training, step: int) -> None:
-        time.sleep(0.02)  # so that a checkpoint is due after each step
-        if step == 8:
-            harmful.set()
-
-    with pytest.raises(
-        DivergedError,
-        match=r"the loss is nan at step 9 of 30 with a learning rate of .*: try a smaller lr, for "
-        r".* The last good checkpoint is of step [1-8], .*safetensors\. The model is as it was",
-    ):
-        trained("night", steps=30, loss=loss, callbacks=[Each(harm)])
-    for one in list_checkpoints(home() / "trainings" / "night" / "checkpoints"):
-        assert read_checkpoint(one.path).tensors["model.0.weight"].isfinite().all()
-
-
-# --- what the tests say it with
-
-
-def state_of(training: Training) -> str:
-    return str(read_json(training.folder / "training.json")["state"])
-
-
-def meddle(folder: Path, name: str, step: int, what: Callable[[], None]) -> dict[str, Any]:
-    """Train in a process of its own, do something to it after a step; return what it left."""
-    process = processes().Process(target=meddled, args=(folder, name, step, what))
-    process.start()
-    assert outcome(process) == 0
-    story: dict[str, Any] = read_json(folder / f"{name}.json")
-    return story
 
 
 def wait_for_checkpoint(folder: Path, name: str) -> None:

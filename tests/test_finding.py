@@ -70,3 +70,18 @@ def test_a_model_of_nan_has_no_rate() -> None:
 def test_arrays_are_no_dataset() -> None:
     with pytest.raises(RequestError, match="find_lr takes a Dataset, got tuple: make one with"):
         find_lr(nn.Linear(4, 2), (torch.ones(2, 4), [0, 1]))  # type: ignore[arg-type]
+
+
+def test_a_recipe_that_averages_is_looked_at_without() -> None:
+    data = load("digits")
+    model = build("mlp", data)
+    model.recipe = {"average": "lookahead"}  # type: ignore[assignment]
+    assert find_lr(model, data, steps=20).lr > 0
+
+
+def test_an_argument_that_it_has_not_is_refused() -> None:
+    data = load("line")
+    with pytest.raises(RequestError, match=r"'batchsize': did you mean batch_size"):
+        find_lr(build("linear", data), data, batchsize=3)
+    with pytest.raises(RequestError, match="unknown argument of find_lr 'schedule'"):
+        find_lr(build("linear", data), data, schedule="cosine")

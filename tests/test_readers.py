@@ -156,7 +156,11 @@ def test_a_table_that_cannot_be_is_refused(options: dict[str, Any], message: str
         ("bad.csv.gz", "a,y\n1,2\n", r"bad\.csv\.gz cannot be read as CSV: Not a gzipped file"),
         ("head.csv", "a,y\n", r"head\.csv has 0 rows and 1 columns beside y: it takes at least"),
         ("index.csv", ",a,y\n0,1,2\n", r"index\.csv has a column without a name, maybe an index"),
-        ("long.csv", "a,y\n1,2,3\n4,5,6\n", r"long\.csv has a column without a name, maybe an index"),
+        (
+            "long.csv",
+            "a,y\n1,2,3\n4,5,6\n",
+            r"long\.csv has a column without a name, maybe an inde",
+        ),
         ("other.csv", "a,z\n1,2\n", r"unknown column of other\.csv 'y'.* There are: a, z\."),
         ("gap.csv", "a,y\n1,2\n,3\n", r"gap\.csv misses values in 1 of 2 rows: row 1 \(a\)\. Dr"),
         ("x.parquet", "", r"x\.parquet is neither a folder of images nor a \.csv or \.csv\.gz: "),

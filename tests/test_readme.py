@@ -25,6 +25,13 @@ def test_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
     assert len(labels) == 3
 
 
+@pytest.mark.full
+def test_the_training_example_reaches_84_percent(capsys: pytest.CaptureFixture[str]) -> None:
+    example = re.findall(r"```python\n(.*?)```", README, flags=re.S)[1]
+    exec(compile(example, "README.md", "exec"), {})
+    assert float(capsys.readouterr().out.split()[-1]) >= 0.84
+
+
 def test_every_command_is_there() -> None:
     known = get_command(app).commands  # type: ignore[attr-defined]
     named = set(re.findall(r"^workbench (\w+)", README, flags=re.M))

@@ -435,3 +435,31 @@ def test_a_refused_fit_leaves_the_model_in_its_mode() -> None:
     with pytest.raises(RequestError, match="lr must be more than 0"):
         fit(model, clusters(), lr=-1)
     assert not any(module.training for module in model.modules())
+
+
+def test_a_recipe_is_checked() -> None:
+    model = net()
+    model.recipe = {"learning_rate": 0.1}  # type: ignore[assignment]
+    message = r"unknown argument in the model's recipe 'learning_rate'"
+    with pytest.raises(RequestError, match=message):
+        fit(model, clusters())
+
+
+def test_what_a_recipe_has_can_be_turned_off() -> None:
+    model = net()
+    model.recipe = {"average": "ema", "accumulate": 2}  # type: ignore[assignment]
+    settings = fit(model, clusters(), steps=1).settings
+    assert (settings.average, settings.accumulate) == ("EMA(decay=0.999)", 2)
+    settings = fit(model, clusters(), steps=1, average="none", accumulate=1).settings
+    assert (settings.average, settings.accumulate) == ("", 1)
+
+
+def test_numbers_may_be_numpys() -> None:
+    whole, numpys = (fit(net(), clusters(), steps=np.int64(2), seed=s) for s in (3, np.int64(3)))
+    assert whole.history == numpys.history
+    weights = np.array([1.0, 2.0, 1.0])
+    assert fit(net(), clusters(), steps=1, class_weights=weights).settings.class_weights == (
+        1,
+        2,
+        1,
+    )

@@ -406,3 +406,33 @@ def press_ctrl_c() -> None:
 def press_ctrl_c_twice() -> None:
     press_ctrl_c()
     press_ctrl_c()
+
+
+def trained(name: str | None = None, **how: Any) -> Training:
+    """Train a small net on a few points, 6 steps an epoch."""
+    options = {"batch_size": 8, "checkpoint_every": 0, "steps": 9} | how
+    return fit(options.pop("model", flat()), options.pop("data", points()), name=name, **options)
+
+
+class Each(Callback):
+    """Calls a function after each step, and counts the steps that were taken."""
+
+    def __init__(self, what: Callable[[Training, int], None] = lambda training, step: None) -> None:
+        self.what, self.taken = what, 0
+
+    def on_step(self, training: Training, step: int) -> None:
+        self.taken += 1
+        self.what(training, step)
+
+
+def stop_at(last: int) -> Each:
+    return Each(lambda training, step: training.stop() if step == last else None)
+
+
+def meddle(folder: Path, name: str, step: int, what: Callable[[], None]) -> dict[str, Any]:
+    """Train in a process of its own, do something to it after a step; return what it left."""
+    process = processes().Process(target=meddled, args=(folder, name, step, what))
+    process.start()
+    assert outcome(process) == 0
+    story: dict[str, Any] = read_json(folder / f"{name}.json")
+    return story

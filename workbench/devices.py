@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+import shutil
 from collections.abc import Iterator
 
 import torch
@@ -13,7 +14,7 @@ from torch import nn
 from workbench.errors import RequestError
 from workbench.types import JSON
 
-__all__ = ["choose_device", "device_of", "hardware", "threads"]
+__all__ = ["choose_device", "cpp_compiler", "device_of", "hardware", "threads"]
 
 
 def choose_device(device: str | torch.device | None = None) -> torch.device:
@@ -41,6 +42,12 @@ def choose_device(device: str | torch.device | None = None) -> torch.device:
 def device_of(model: nn.Module) -> torch.device:
     """Return the device that the model's parameters are on; the CPU where it has none."""
     return next((p.device for p in model.parameters()), torch.device("cpu"))
+
+
+def cpp_compiler() -> str | None:
+    """Return the C++ compiler that `torch.compile` would use on the CPU, or None."""
+    names = (os.environ.get("CXX"), "g++", "clang++", "c++", "cl")
+    return next((found for name in names if name and (found := shutil.which(name))), None)
 
 
 @contextlib.contextmanager

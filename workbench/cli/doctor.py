@@ -116,9 +116,11 @@ def _fetched() -> list[JSON]:
 
 
 def _compiler() -> str | None:
-    """Return the C++ compiler that torch.compile would use on the CPU."""
-    names = (os.environ.get("CXX"), "g++", "clang++", "c++", "cl")
-    return next((found for name in names if name and (found := shutil.which(name))), None)
+    try:
+        from workbench.devices import cpp_compiler
+    except (ImportError, OSError):  # as `_machine` has told of
+        return None
+    return cpp_compiler()
 
 
 def _print(found: JSON) -> None:

@@ -75,4 +75,4 @@ class Lookahead(Average):
         torch._foreach_copy_(live, slow)
 
 
-AVERAGES: Mapping[str, Average] = {"ema": EMA(), "lookahead": Lookahead()}
+AVERAGES: Mapping[str, Average | None] = {"ema": EMA(), "lookahead": Lookahead(), "none": None}

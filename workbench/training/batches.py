@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from workbench.datasets import Split
-from workbench.determinism import generator
+from workbench.determinism import generator, seed_everything
 from workbench.errors import RequestError
 from workbench.preprocessing import Preprocessing, as_tensor
 from workbench.training.augmentations import Augment, Draws
@@ -31,6 +31,9 @@ class Batches(Protocol):
     def epoch(self, number: int, *, skip: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Give what `forward` takes and the targets, batch by batch, after the first `skip`."""
 
+    def let_go(self) -> None:
+        """Give back what only a training that runs needs."""
+
 
 class TensorBatches:
     """The rows of a split in shuffled batches, gathered by index from tensors left as they are.
@@ -40,7 +43,8 @@ class TensorBatches:
         batch_size: rows a step; the last batch of an epoch may be smaller, yet never one row
             alone, of which BatchNorm can learn nothing: that row joins the batch before.
         seed: decides the order of every epoch, and the augmentation of every row in it.
-        device: where the rows are to be; moved there once if half of its memory holds them.
+        device: where the rows are to be; moved there once if half of its memory holds them, and
+            nothing augments them.
         preprocessing: what makes raw rows into what `forward` takes.
         augment: what varies raw rows before that.
     """
@@ -65,9 +69,8 @@ class TensorBatches:
             self._sizes[-1] += 1
         elif rest := len(split) % self.batch_size:
             self._sizes.append(rest)
-        resident = not augment and _fits(split.inputs, device)
-        self._inputs = split.inputs.to(device) if resident else split.inputs
-        self._targets = split.targets.to(device)
+        self._split = split
+        self._inputs: Tensor | None = None
         self._seed, self._device = seed, device
         self._preprocessing, self._augment = preprocessing, augment
         a_batch = 4 * self.batch_size * max(split.inputs[0].numel(), 1)  # as float32
@@ -80,7 +83,10 @@ class TensorBatches:
             number: of the epoch.
             skip: how many batches to leave out at its start.
         """
-        order = torch.randperm(len(self._inputs), generator=generator(self._seed, "order", number))
+        if self._inputs is None:
+            resident = not self._augment and _fits(self._split.inputs, self._device)
+            self._inputs = self._split.inputs.to(self._device if resident else "cpu")
+        order = torch.randperm(len(self._split), generator=generator(self._seed, "order", number))
         draws = Draws(self._seed, number, len(order))
         starts = [0, *itertools.accumulate(self._sizes)]
         # The chunks lie the same whatever is skipped, and with them each batch in memory: sums may
@@ -88,16 +94,20 @@ class TensorBatches:
         for first in range(skip - skip % self._at_once, len(self._sizes), self._at_once):
             sizes = self._sizes[first : first + self._at_once]
             rows = order[starts[first] : starts[first + len(sizes)]]
-            inputs, targets = self._gather(rows, draws)
+            inputs, targets = self._gather(self._inputs, rows, draws)
             parts = zip(inputs.split(sizes), targets.split(sizes), strict=True)
             yield from itertools.islice(parts, max(0, skip - first), None)
 
-    def _gather(self, rows: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
-        inputs = self._inputs.index_select(0, rows.to(self._inputs.device))
+    def let_go(self) -> None:
+        """Free the rows on the device."""
+        self._inputs = None
+
+    def _gather(self, inputs: Tensor, rows: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
+        inputs = inputs.index_select(0, rows.to(inputs.device))
         for augment in self._augment:
             inputs = augment(inputs, draws.of(rows))
         inputs = self._preprocessing(inputs.to(self._device))
-        return inputs, self._targets.index_select(0, rows.to(self._device))
+        return inputs, self._split.targets.index_select(0, rows).to(self._device)
 
 
 class LoaderBatches:
@@ -108,6 +118,7 @@ class LoaderBatches:
         seed: of the loader's sampler and workers, and of what its dataset draws.
         device: where the rows are to be.
         preprocessing: what makes its inputs into what `forward` takes.
+        batch_size: rows of its first batch.
 
     Raises:
         RequestError: the loader is empty, or does not know its length.
@@ -122,6 +133,7 @@ class LoaderBatches:
         seed: int,
         device: torch.device,
         preprocessing: Preprocessing,
+        batch_size: int,
     ) -> None:
         try:
             self.steps_per_epoch = len(loader)
@@ -132,30 +144,49 @@ class LoaderBatches:
             ) from None
         if self.steps_per_epoch == 0:
             raise RequestError("the DataLoader has no batch: give it rows, or drop_last=False")
-        self.batch_size = int(loader.batch_size or 1)
+        self.batch_size = batch_size
         self._loader, self._seed, self._device = loader, seed, device
         self._preprocessing = preprocessing
+        batch_sampler: Any = loader.batch_sampler
+        inner = getattr(batch_sampler, "sampler", None)
+        drawing = [loader, loader.sampler, batch_sampler, inner]
+        self._lent = [(one, one.generator) for one in drawing if hasattr(one, "generator")]
 
     def epoch(self, number: int, *, skip: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        """Return the batches of an epoch; those to skip are loaded, and left out, at once."""
-        draw = generator(self._seed, "order", number)
-        torch.manual_seed(draw.initial_seed())  # for what the dataset itself draws
-        self._loader.generator = draw
-        self._loader._iterator = None  # workers that persist would keep random states of their own
-        batch_sampler: Any = self._loader.batch_sampler
-        inner = getattr(batch_sampler, "sampler", None)
-        samplers: list[Any] = [self._loader.sampler, batch_sampler, inner]
-        for sampler in samplers:
-            if hasattr(sampler, "generator"):
-                sampler.generator = draw
-        batches = iter(self._loader)
-        for _ in range(skip):
-            next(batches)
-        return map(self._ready, batches)
+        """Return the batches of an epoch; those to skip are loaded, and left out, at once.
 
-    def _ready(self, batch: Any) -> tuple[Tensor, Tensor]:
-        inputs, targets = as_tensors(batch)
-        return self._preprocessing(inputs.to(self._device)), targets.to(self._device)
+        Raises:
+            RequestError: the loader gives fewer batches than it said.
+        """
+        draw = generator(self._seed, "order", number)
+        seed_everything(draw.initial_seed() % 2**32)  # for what the dataset itself draws
+        for one, _ in self._lent:
+            one.generator = draw
+        self._loader._iterator = None  # workers that persist would keep random states of their own
+        batches = iter(self._loader)
+        for done in range(skip):
+            if next(batches, None) is None:
+                raise self._too_few(done)
+        return self._ready(batches, skip)
+
+    def let_go(self) -> None:
+        """Give the loader its own generators back."""
+        for one, own in self._lent:
+            one.generator = own
+
+    def _ready(self, batches: Iterator[Any], done: int) -> Iterator[tuple[Tensor, Tensor]]:
+        for batch in itertools.islice(batches, self.steps_per_epoch - done):
+            inputs, targets = as_tensors(batch)
+            yield self._preprocessing(inputs.to(self._device)), targets.to(self._device)
+            done += 1
+        if done < self.steps_per_epoch:
+            raise self._too_few(done)
+
+    def _too_few(self, found: int) -> RequestError:
+        return RequestError(
+            f"the DataLoader gave {found} batches, its length says {self.steps_per_epoch}: make "
+            "__len__ of its dataset say how many rows there are"
+        )
 
 
 def as_tensors(batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:

@@ -53,6 +53,11 @@ class EarlyStopping(Callback):
             raise RequestError(f"patience must be a whole number from 1 up, got {patience!r}")
         self.patience, self.figure = patience, figure
 
+    def on_start(self, training: Training) -> None:
+        """Stop at once where a training that goes on had been stopped by this before."""
+        if training.history.epochs and self._is_over(training):
+            training.stop()
+
     def on_epoch(self, training: Training, row: dict[str, float]) -> None:
         """Look back over the history; stop if the best epoch is too long ago."""
         if self.figure not in row:
@@ -61,7 +66,15 @@ class EarlyStopping(Callback):
                 f"early stopping looks at {self.figure!r}, this training has {known}: give the "
                 "dataset a validation split, or name one of these"
             )
-        falls = self.figure.endswith(("loss", "mae", "mse"))
-        values = [v if falls else -v for v in training.history[self.figure]]
-        if len(values) - 1 - values.index(min(values)) >= self.patience:
+        if self._is_over(training):
             training.stop()
+
+    def _is_over(self, training: Training) -> bool:
+        """Return whether no epoch since the last extension was the best for too long."""
+        begun = sum(phase.steps for phase in training.settings.phases[:-1])
+        rows = [r for r in training.history.epochs if r["step"] > begun and self.figure in r]
+        if not rows:
+            return False
+        falls = self.figure.endswith(("loss", "mae", "mse"))
+        values = [r[self.figure] if falls else -r[self.figure] for r in rows]
+        return len(values) - 1 - values.index(min(values)) >= self.patience

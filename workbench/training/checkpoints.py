@@ -108,6 +108,7 @@ class Checkpoints:
         for half in folder.glob(".*.safetensors.*"):  # left by a process that was killed over it
             half.unlink()
         self._writing: Future[Checkpoint] | None = None
+        self._owed: Snapshot | None = None  # the best, until it is written
 
     def due(self) -> bool:
         """Return whether it is time for the next one; collect the one before, if it is written."""
@@ -118,8 +119,9 @@ class Checkpoints:
     def save(self, state: Snapshot, best: Snapshot | None = None) -> None:
         """Write a state, and before it the best one where that is new; return before it is done."""
         self._collect()
+        self._owed = best or self._owed
         self._next = time.perf_counter() + self._every
-        self._writing = self._pool.submit(self._write, state, best)
+        self._writing = self._pool.submit(self._write, state, self._owed)
 
     def close(self) -> None:
         """Wait until everything is written."""
@@ -152,6 +154,7 @@ class Checkpoints:
                 stacklevel=2,
             )
         else:
+            self._owed = None
             self._told(checkpoint)
 
 

@@ -8,20 +8,19 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
 from workbench.attached import attached
 from workbench.datasets import Dataset
-from workbench.determinism import check_seed, generator
+from workbench.determinism import check_seed, generator, seed_everything, undisturbed
 from workbench.devices import threads
-from workbench.errors import DivergedError
+from workbench.errors import DivergedError, UnknownNameError
 from workbench.progress import progress
 from workbench.training.callbacks import Callback
 from workbench.training.loop import train
 from workbench.training.optimizers import frozen
-from workbench.training.planning import make_plan, taken
+from workbench.training.planning import ARGUMENTS, make_plan, taken
 from workbench.training.settings import Phase, whole
 from workbench.training.trainings import Training
 
@@ -33,6 +32,7 @@ __all__ = ["LearningRates", "find_lr"]
 _LOWEST, _HIGHEST = 1e-6, 10.0
 _TOO_HIGH = 4.0  # times the lowest smoothed loss
 _SMOOTHING = 0.95
+_TAKEN = sorted({*ARGUMENTS} - {"lr", "schedule", "average"})
 
 
 @dataclass(frozen=True)
@@ -88,6 +88,9 @@ def find_lr(
         DivergedError: the loss is not a number from the first step on.
     """
     check_seed(seed)
+    for name in settings:
+        if name not in _TAKEN:
+            raise UnknownNameError("argument of find_lr", name, _TAKEN)
     given, loader = taken("find_lr", data, model)
     twin = copy.deepcopy(model)
     attached(twin).__dict__.update(vars(attached(model)))
@@ -97,7 +100,7 @@ def find_lr(
         plan = make_plan(
             twin,
             given,
-            {**settings, "seed": int(seed), "schedule": "constant", "average": None},
+            {**settings, "seed": int(seed), "schedule": "constant", "average": "none"},
             loader=loader,
             callbacks=[_Counted(bar.update)],
             then=None,
@@ -107,11 +110,12 @@ def find_lr(
         with (
             frozen(twin, plan.settings.lr_of),
             threads(plan.settings.threads),
-            torch.random.fork_rng(),
+            undisturbed(),
             contextlib.suppress(DivergedError),  # which is what the highest rates are for
         ):
-            torch.manual_seed(generator(int(seed), "draws").initial_seed())
+            seed_everything(generator(int(seed), "draws").initial_seed() % 2**32)
             train(plan.job, training)
+        plan.job.let_go()
     losses = _smoothed(training.history["loss"])
     if not losses:
         raise DivergedError(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import math
 import signal
 import threading
@@ -22,7 +21,7 @@ from torch.utils.data import DataLoader
 from workbench import journal
 from workbench.attached import EXAMPLE_ROWS, attached
 from workbench.datasets import Dataset
-from workbench.determinism import check_seed, generator, undisturbed
+from workbench.determinism import check_seed, generator, seed_everything, undisturbed
 from workbench.devices import threads
 from workbench.errors import DivergedError, RequestError
 from workbench.evaluation.losses import Loss
@@ -38,13 +37,22 @@ from workbench.training.budgets import (
     whole_budget,
 )
 from workbench.training.callbacks import Callback
-from workbench.training.checkpoints import Checkpoint, Checkpoints, copy_into, read_checkpoint
+from workbench.training.checkpoints import (
+    Checkpoint,
+    Checkpoints,
+    Snapshot,
+    copied,
+    copy_into,
+    read_checkpoint,
+    tensors_of,
+)
 from workbench.training.folders import (
     check_same,
     claimed,
     environment,
     folder_of,
     kept_record,
+    state_of,
     warn_of_changes,
 )
 from workbench.training.jobs import restore, weights_of
@@ -77,11 +85,11 @@ def fit(  # noqa: PLR0913 - each is a word that its field knows
     label_smoothing: float | None = None,
     class_weights: Literal["balanced"] | Sequence[float] | None = None,
     augment: str | Augment | Sequence[str | Augment] | None = None,
-    average: Literal["ema", "lookahead"] | Average | None = None,
+    average: Literal["ema", "lookahead", "none"] | Average | None = None,
     clip: float | None = None,
-    accumulate: int = 1,
+    accumulate: int | None = None,
     precision: Literal["fp32", "bf16", "auto"] | None = None,
-    compile: bool = False,
+    compile: bool | None = None,
     device: str | None = None,
     callbacks: Sequence[Callback] = (),
     seed: int = 0,
@@ -120,12 +128,14 @@ def fit(  # noqa: PLR0913 - each is a word that its field knows
             raw images and `Draws` to images; `()` for none, where the recipe mirrors and left and
             right differ, as in digits.
         average: `"ema"` or `"lookahead"`, or one made with other parameters: the model ends with an
-            average of its weights.
+            average of its weights; `"none"` for none, where the recipe has one.
         clip: the largest norm of the gradient; None for no limit.
-        accumulate: parts that the rows of a step go through the model in, to save memory; a loss
+        accumulate: parts that the rows of a step go through the model in, 1 by default; more save
+            memory; a loss
             that weighs its rows, as by `class_weights`, weighs them within each part.
         precision: `"fp32"` by default; `"bf16"` for autocast; `"auto"` for what is fastest here.
-        compile: whether torch compiles the forward pass; worth it for long trainings only.
+        compile: whether torch compiles the forward pass, False by default; worth it for long
+            trainings only.
         device: `"cpu"`, `"cuda"`, ...; by default a GPU where there is one.
         callbacks: see `Callback`.
         seed: of the order of rows, of augmentation and of dropout, 0 by default.
@@ -181,6 +191,7 @@ def _begin(
     """Plan a training, or find the one that is to go on, and run it."""
     since = time.perf_counter()
     check_seed(asked["seed"])
+    asked["seed"] = int(asked["seed"])
     given_budget = one_budget(budget)
     _check_trainable(model)
     given, loader = taken("fit", data, model)
@@ -188,7 +199,7 @@ def _begin(
     record = kept_record(folder)
     if record is not None and not resume:
         raise RequestError(
-            f"there is a training {name!r} already, {record['state']}: pass resume=True to go on "
+            f"there is a training {name!r} already, {state_of(folder)}: pass resume=True to go on "
             "with it, or take another name"
         )
     then = Settings.from_json(record["settings"]) if record else None
@@ -205,14 +216,13 @@ def _begin(
 
 def _go_on(plan: Plan, training: Training, every: float, budget: JSON) -> None:
     """Extend a training: what it did not take of its budget is left, and more comes after."""
-    since = time.perf_counter()
-    taken = cut_short(training.settings.phases, len(training.history))
-    training.settings = replace(training.settings, phases=taken)
-    training.renew()
+    since, more = time.perf_counter(), one_budget(budget)
     if training.checkpoint is None:
         raise RequestError(f"training {training.name!r} has no checkpoint to go on from: fit again")
+    had = cut_short(training.settings.phases, len(training.history))
+    training.renew()
     try:
-        _run(plan, training, partial(extended, one_budget(budget), taken), every=every, since=since)
+        _run(plan, training, partial(extended, more, had), every=every, since=since)
     except BaseException as error:
         _let_go(error)
         raise
@@ -237,6 +247,7 @@ def _run(
     """
     job, model, where = plan.job, plan.job.model, environment()
     settings = replace(plan.settings, phases=training.settings.phases)
+    model.to(settings.device)
     with (
         claimed(training.folder),
         frozen(model, settings.lr_of),
@@ -244,7 +255,7 @@ def _run(
         threads(settings.threads),
         undisturbed(),
     ):
-        torch.manual_seed(generator(settings.seed, "draws").initial_seed())
+        seed_everything(generator(settings.seed, "draws").initial_seed() % 2**32)
         job.held = job.average.start(model) if job.average else {}
         measure = partial(measured_steps, job, settings, since=since, maker=plan.maker)
         budget = phases(measure, settings.steps_per_epoch)
@@ -260,7 +271,10 @@ def _run(
                 training.state = "done"
             copy_into(model, weights_of(job), str(training.folder))
     if training.interrupted:
-        raise KeyboardInterrupt
+        raise KeyboardInterrupt(
+            f"training {training.name!r} is kept as it was after step {job.step:,}: "
+            f"fit(..., name={training.name!r}, resume=True) goes on"
+        )
 
 
 def _take_steps(plan: Plan, training: Training, every: float) -> None:
@@ -294,7 +308,7 @@ def _take_steps(plan: Plan, training: Training, every: float) -> None:
 def _kept(plan: Plan, training: Training, where: JSON) -> Iterator[None]:
     """Remember the training with its model and in the run; undo everything after a divergence."""
     model, settings = plan.job.model, training.settings
-    memory, before = attached(model), copy.deepcopy(model.state_dict())
+    memory, before = attached(model), copied(tensors_of(model), "model")
     known = replace(memory)
     memory.preprocessing, memory.training = plan.job.preprocessing, training
     memory.example = plan.data.train.inputs[:EXAMPLE_ROWS].clone()
@@ -304,7 +318,7 @@ def _kept(plan: Plan, training: Training, where: JSON) -> Iterator[None]:
         yield
     except DivergedError as error:
         training.state = "failed"
-        model.load_state_dict(before)
+        copy_into(model, Snapshot(before, {}).part("model"), training.name)
         memory.preprocessing, memory.example = known.preprocessing, known.example
         memory.training = known.training  # the one that the weights come from
         advice = _advice(training, plan.usual_lr)

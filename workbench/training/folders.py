@@ -21,7 +21,15 @@ from workbench.training.settings import Settings
 from workbench.training.trainings import RECORD
 from workbench.types import JSON, NAME_PATTERN
 
-__all__ = ["check_same", "claimed", "environment", "folder_of", "kept_record", "warn_of_changes"]
+__all__ = [
+    "check_same",
+    "claimed",
+    "environment",
+    "folder_of",
+    "kept_record",
+    "state_of",
+    "warn_of_changes",
+]
 
 _CHOICES = {"phases", "fingerprint", "threads"}  # settled once, or only warned of
 
@@ -66,6 +74,21 @@ def kept_record(folder: Path) -> JSON | None:
             f"record {path} has format {form}, expected 1: use the workbench that wrote it"
         )
     return record
+
+
+def state_of(folder: Path) -> str:
+    """Return the state of the training in a folder; killed where it was running and no more is."""
+    record = kept_record(folder)
+    state = str(record["state"]) if record else "new"
+    if state not in ("running", "paused"):
+        return state
+    lock = FileLock(folder / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        return state
+    lock.release()
+    return "killed"
 
 
 @contextlib.contextmanager

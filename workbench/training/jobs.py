@@ -26,6 +26,8 @@ from workbench.types import JSON
 
 __all__ = ["Job", "restore", "snapshot", "weights_of"]
 
+_PLAIN = (bool, int, float, str, type(None))
+
 
 @dataclass
 class Job:
@@ -86,6 +88,7 @@ class Job:
         """Free what only a training that runs needs; a checkpoint brings it back."""
         self.optimizer.zero_grad()
         self.optimizer.state.clear()
+        self.batches.let_go()
         self.held = {}
 
 
@@ -110,6 +113,7 @@ def snapshot(job: Job, training: Training) -> Snapshot:
         "epochs": list(history.epochs),
         "seconds": training.seconds,
         "optimizer": plain,
+        "groups": _group_state(job),
         "random": random_state(),
     }
     return Snapshot(tensors, rest)
@@ -136,6 +140,8 @@ def restore(job: Job, training: Training, state: Snapshot, source: str) -> None:
             )
     copy_into(job.model, state.part("model"), source)
     _restore_optimizer(job, state.part("optimizer"), state.rest["optimizer"])
+    for group, kept in zip(job.optimizer.param_groups, state.rest["groups"], strict=True):
+        group.update(kept)
     for name, value in state.part("average").items():
         job.held[name].copy_(value)
     job.step, job.best, job.random = state.step, state.rest["best"], state.rest["random"]
@@ -153,8 +159,25 @@ def _optimizer_state(job: Job) -> tuple[dict[str, Tensor], JSON]:
             if isinstance(value, Tensor):
                 moving[f"{name}.{key}"] = value
             else:
-                plain[f"{name}.{key}"] = value
+                plain[f"{name}.{key}"] = _plain(job, key, value)
     return moving, plain
+
+
+def _group_state(job: Job) -> list[JSON]:
+    """Return what an optimizer keeps in its groups besides parameters, rates and shares."""
+    return [
+        {key: value for key, value in group.items() if isinstance(value, _PLAIN)}
+        for group in job.optimizer.param_groups
+    ]
+
+
+def _plain(job: Job, key: str, value: Any) -> Any:
+    if isinstance(value, _PLAIN):
+        return value
+    raise RequestError(
+        f"{type(job.optimizer).__name__} keeps a {type(value).__name__} as {key!r}, expected "
+        "tensors and plain numbers, which a checkpoint can hold: use another optimizer"
+    )
 
 
 def _restore_optimizer(job: Job, moving: dict[str, Tensor], plain: JSON) -> None:

@@ -54,9 +54,10 @@ def objective(
         taken = tuple(preprocessing(few.inputs).shape)
         raise RequestError(f"{name} cannot take a batch shaped {taken}: {first}") from error
     check_outputs(outputs, few.targets, few.classes)
-    if loss is None:
+    where = next((p.device for p in model.parameters()), outputs.device)
+    if loss is None or isinstance(loss, nn.CrossEntropyLoss) or loss is F.cross_entropy:
         _refuse_probabilities(model, outputs, few.classes)
-        where = next((p.device for p in model.parameters()), outputs.device)
+    if loss is None:
         return task_loss(
             few.classes,
             outputs=outputs.to(where),
@@ -69,7 +70,7 @@ def objective(
             "own: build them into it, or leave loss= out"
         )
     own = loss if few.classes else partial(_reshaped, loss)
-    _check_own(own, outputs, few.targets)
+    _check_own(own, outputs.to(where), few.targets.to(where))
     return own
 
 
@@ -87,7 +88,7 @@ def class_weights_of(given: Any, split: Split) -> tuple[float, ...]:
         return ()
     if not split.classes:
         raise RequestError("a regression has no classes to weigh: leave class_weights out")
-    if given == "balanced":
+    if isinstance(given, str) and given == "balanced":
         counts = torch.bincount(split.targets, minlength=len(split.classes)).clamp_min(1)
         return tuple((len(split) / (len(counts) * counts.double())).tolist())
     if isinstance(given, str) or not isinstance(given, Iterable):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from torch.utils.data import DataLoader
 
 from workbench.attached import attached
 from workbench.datasets import Card, Dataset, Split
-from workbench.devices import choose_device
+from workbench.devices import choose_device, cpp_compiler
 from workbench.errors import RequestError, UnknownNameError
 from workbench.evaluation import infer
 from workbench.models import summary
@@ -32,7 +31,7 @@ from workbench.training.schedules import SCHEDULES, Schedule
 from workbench.training.settings import Settings, number, whole
 from workbench.types import JSON
 
-__all__ = ["Plan", "make_plan", "name_of", "taken"]
+__all__ = ["ARGUMENTS", "Plan", "make_plan", "name_of", "taken"]
 
 _DEFAULTS: JSON = {
     "batch_size": 64,
@@ -43,9 +42,10 @@ _DEFAULTS: JSON = {
     "schedule": "triangle",
     "label_smoothing": 0.0,
     "augment": (),
-    "average": None,
+    "average": "none",
     "precision": "fp32",
 }
+ARGUMENTS = (*_DEFAULTS, "loss", "class_weights", "clip", "accumulate", "compile", "device")
 _LITTLE_WORK = 10_000_000  # multiply-adds a step; below it a second thread gains nothing
 _FEW = 2  # rows that model, loss and data are tried with
 
@@ -103,6 +103,9 @@ def make_plan(
     preprocessing = _preprocessing(model, data, as_it_is=loader is not None)
     pictures = preprocessing.kind == "image" and loader is None
     recipe = dict(getattr(model, "recipe", {}))
+    for entry in recipe:
+        if entry not in ARGUMENTS:
+            raise UnknownNameError("argument in the model's recipe", str(entry), ARGUMENTS)
     if not pictures:
         recipe.pop("augment", None)
     given = {name: value for name, value in asked.items() if value is not None}
@@ -152,7 +155,7 @@ def make_plan(
             average=repr(average) if average else "",
             clip=None if chosen.get("clip") is None else number("clip", chosen["clip"]),
             accumulate=whole("accumulate", chosen.get("accumulate", 1)),
-            compile=_compile(chosen.get("compile", False), device),
+            compile=_compile(chosen.get("compile"), device),
             seed=chosen["seed"],
             device=str(device),
             **_choices(model, data, batches.batch_size, given, chosen, then, device),
@@ -267,7 +270,11 @@ def _batches(
 ) -> Batches:
     if loader is not None:
         return LoaderBatches(
-            loader, seed=chosen["seed"], device=device, preprocessing=preprocessing
+            loader,
+            seed=chosen["seed"],
+            device=device,
+            preprocessing=preprocessing,
+            batch_size=len(data.train),
         )
     return TensorBatches(
         data.train,
@@ -331,7 +338,7 @@ def _augment(asked: Any) -> Augment:
 
 
 def _average(asked: Any) -> Average | None:
-    if asked is None or isinstance(asked, Average):
+    if isinstance(asked, Average):
         return asked
     if asked not in AVERAGES:
         raise UnknownNameError("average", str(asked), AVERAGES)
@@ -347,9 +354,9 @@ def _schedule(asked: Any) -> Schedule:
 
 
 def _compile(asked: Any, device: torch.device) -> bool:
-    if asked and device.type == "cpu" and not any(map(shutil.which, ("c++", "g++", "clang++"))):
+    if asked and device.type == "cpu" and cpp_compiler() is None:
         raise RequestError(
-            "compile=True needs a C++ compiler on the CPU, found none of c++, g++ and clang++: "
+            "compile=True needs a C++ compiler on the CPU, found none of g++, clang++ and c++: "
             "install one, or leave compile out"
         )
     return bool(asked)

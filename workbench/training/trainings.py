@@ -112,6 +112,8 @@ class Training:
     ) -> Training:
         """Train on for more epochs, steps or minutes, the learning rate rising and falling anew.
 
+        It goes on from the last checkpoint, whatever was done to the model's weights since.
+
         Args:
             epochs: passes over the training rows; may be a fraction.
             steps: updates.

@@ -142,7 +142,8 @@ class Watcher:
 
     def _check_weights(self) -> None:
         """Raise where the last step's harm shows in no loss yet."""
-        if not all(value.isfinite().all() for value in self._job.model.parameters()):
+        learned = (p for p in self._job.model.parameters() if p.requires_grad)
+        if not all(value.isfinite().all() for value in learned):
             raise self._diverged(math.nan)
 
     def _keep(self) -> None:
