@@ -101,25 +101,11 @@ def make_plan(
         if split is not None:
             check_targets(name, split)
     preprocessing = _preprocessing(model, data, as_it_is=loader is not None)
-    pictures = preprocessing.kind == "image" and loader is None
-    recipe = dict(getattr(model, "recipe", {}))
-    for entry in recipe:
-        if entry not in ARGUMENTS:
-            raise UnknownNameError("argument in the model's recipe", str(entry), ARGUMENTS)
-    if not pictures:
-        recipe.pop("augment", None)
+    recipe = _recipe(model, raw_images=preprocessing.kind == "image" and loader is None)
     given = {name: value for name, value in asked.items() if value is not None}
-    chosen = {**_DEFAULTS, **recipe, **given}
-    usual_lr = {**_DEFAULTS, **recipe}["lr"]
+    chosen, usual_lr = {**_DEFAULTS, **recipe, **given}, {**_DEFAULTS, **recipe}["lr"]
     augment = [_augment(a) for a in _several(chosen["augment"])]
-    if augment and not pictures:
-        what = "a DataLoader's batches" if loader is not None else f"rows of {data.name!r}"
-        raise RequestError(f"augment works on raw images (uint8), not on {what}: leave it out")
-    if loader is not None and str(chosen.get("class_weights")) == "balanced":
-        raise RequestError(
-            "class_weights='balanced' counts all rows, of which a DataLoader shows one batch: give "
-            "a number for each class"
-        )
+    _check_whole(data, preprocessing, loader, augment, chosen.get("class_weights"))
     lr, lr_of = _rates(chosen["lr"], usual_lr)
     batches = _batches(data, loader, chosen, augment, preprocessing, device)
     weights = class_weights_of(chosen.get("class_weights"), data.train)
@@ -173,6 +159,35 @@ def make_plan(
         )
     followed = {name: value for name, value in recipe.items() if name not in given}
     return Plan(job, settings, schedule, maker, data, followed, usual_lr)
+
+
+def _recipe(model: nn.Module, *, raw_images: bool) -> JSON:
+    """Return what the model recommends, but for augmentation where there is nothing to augment."""
+    recipe = dict(getattr(model, "recipe", {}))
+    for entry in recipe:
+        if entry not in ARGUMENTS:
+            raise UnknownNameError("argument in the model's recipe", str(entry), ARGUMENTS)
+    if not raw_images:
+        recipe.pop("augment", None)
+    return recipe
+
+
+def _check_whole(
+    data: Dataset,
+    preprocessing: Preprocessing,
+    loader: DataLoader[Any] | None,
+    augment: Sequence[Augment],
+    class_weights: Any,
+) -> None:
+    """Raise where something is asked for that needs raw images, or all rows at hand."""
+    if augment and (preprocessing.kind != "image" or loader is not None):
+        what = "a DataLoader's batches" if loader is not None else f"rows of {data.name!r}"
+        raise RequestError(f"augment works on raw images (uint8), not on {what}: leave it out")
+    if loader is not None and isinstance(class_weights, str):
+        raise RequestError(
+            "class_weights='balanced' counts all rows, of which a DataLoader shows one batch: give "
+            "a number for each class"
+        )
 
 
 def taken(taker: str, data: Any, model: nn.Module) -> tuple[Dataset, DataLoader[Any] | None]:
