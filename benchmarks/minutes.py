@@ -17,7 +17,7 @@ ROUNDS = 2
 
 
 def taken(data: wb.Dataset, minutes: float, seed: int) -> tuple[float, int, float]:
-    """Return the seconds that a call to `fit` took, its steps, and its last learning rate's share."""
+    """Return the seconds that `fit` took, its steps, and its last learning rate's share."""
     model = wb.build("convnet", data, size="small", seed=seed)
     started = time.perf_counter()
     training = wb.fit(model, data, minutes=minutes, seed=seed)
@@ -33,8 +33,8 @@ def main() -> None:
     print("# Minutes asked for, and taken\n")
     print(
         f"`python benchmarks/minutes.py` · {machine['processor']}, {machine['cores']} cores, "
-        f"{machine['instruction_set']} · torch {torch.__version__} · convnet small, scored on 5,000 "
-        "images after each epoch; the whole call to `fit` counts\n"
+        f"{machine['instruction_set']} · torch {torch.__version__} · convnet small, scored on "
+        "5,000 images after each epoch; the whole call to `fit` counts\n"
     )
     print("| asked, s | taken, s | off by | steps | last learning rate, of the peak |")
     print("|---|---|---|---|---|")
