@@ -1,6 +1,6 @@
 """Seconds from starting Python to the end of the first training step, with the data cached.
 
-    python benchmarks/start.py > benchmarks/start.md
+python benchmarks/start.py > benchmarks/start.md
 """
 
 from __future__ import annotations

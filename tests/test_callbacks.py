@@ -228,7 +228,8 @@ def test_early_stopping_stops_a_fit_and_keeps_the_best() -> None:
 def test_an_early_end_is_an_end_until_it_is_extended() -> None:
     how: dict[str, Any] = {"batch_size": 8, "lr": 3.0, "schedule": "constant", "name": "night"}
     first = fit(net(), points(), epochs=60, callbacks=[EarlyStopping(3)], **how)
-    again = fit(net(), points(), epochs=60, callbacks=[EarlyStopping(3)], resume=True, **how)
+    model = net()
+    again = fit(model, points(), epochs=60, callbacks=[EarlyStopping(3)], resume=True, **how)
     assert (again.state, again.history) == ("stopped", first.history)
     before = len(again.history.epochs)
     again.extend(epochs=3)

@@ -249,7 +249,8 @@ def test_a_full_disk_loses_nothing_that_was_saved(tmp_path: Path) -> None:
 
 
 def test_the_best_is_written_when_there_is_room_again(tmp_path: Path) -> None:
-    folder, told = tmp_path / "checkpoints", []
+    folder = tmp_path / "checkpoints"
+    told: list[Checkpoint] = []
     state = Snapshot({"model.w": torch.ones(1)}, {"step": 1, "epochs": []})
     checkpoints = Checkpoints(folder, 0.0, told.append)
     folder.touch()  # a file where the folder is to be

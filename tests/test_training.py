@@ -455,7 +455,8 @@ def test_what_a_recipe_has_can_be_turned_off() -> None:
 
 
 def test_numbers_may_be_numpys() -> None:
-    whole, numpys = (fit(net(), clusters(), steps=np.int64(2), seed=s) for s in (3, np.int64(3)))
+    seeds: list[Any] = [3, np.int64(3)]
+    whole, numpys = (fit(net(), clusters(), steps=2, seed=seed) for seed in seeds)
     assert whole.history == numpys.history
     weights = np.array([1.0, 2.0, 1.0])
     assert fit(net(), clusters(), steps=1, class_weights=weights).settings.class_weights == (

@@ -9,7 +9,7 @@ import threading
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
@@ -83,7 +83,7 @@ def fit(  # noqa: PLR0913 - each is a word that its field knows
     schedule: str | Schedule | None = None,
     loss: Loss | None = None,
     label_smoothing: float | None = None,
-    class_weights: Literal["balanced"] | Sequence[float] | None = None,
+    class_weights: Literal["balanced"] | Iterable[float] | None = None,
     augment: str | Augment | Sequence[str | Augment] | None = None,
     average: Literal["ema", "lookahead", "none"] | Average | None = None,
     clip: float | None = None,
