@@ -12,7 +12,7 @@ import torch
 import workbench as wb
 from workbench.devices import hardware
 
-ASKED = (0.25, 0.5, 1.0)  # minutes
+ASKED = (0.25, 0.5)  # minutes
 ROUNDS = 2
 
 
