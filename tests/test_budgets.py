@@ -57,7 +57,7 @@ def _ready(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 @pytest.mark.parametrize("validation", [0, 8])
 def test_minutes_become_the_steps_that_fit(validation: int) -> None:
-    """A step cannot take less than it sleeps, so no more of them can fit; how many do, is timing."""
+    """A step cannot take less than it sleeps, so no more can fit; how many do is timing."""
     seconds, a_step = 1.5, 0.01
     data = points(validation=validation)
     training = fit(Sleeper(a_step), data, minutes=seconds / 60, batch_size=8)
