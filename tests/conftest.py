@@ -22,6 +22,24 @@ def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seed_everything(0)
 
 
+@pytest.fixture
+def own_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give the test a folder of datasets of its own, where the probe is remembered too."""
+    monkeypatch.setenv("WORKBENCH_DATA", str(tmp_path / "data"))
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a probe in this process take as little time as it can."""
+    monkeypatch.setattr("workbench.probing._LIMIT", 0.05)
+
+
+@pytest.fixture
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a checkpoint be due after any step, rather than every quarter of a second."""
+    monkeypatch.setattr("workbench.training.loop._LOOK_EVERY", 0.0)
+
+
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """Serve a small model to all tests of one file."""

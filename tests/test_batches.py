@@ -351,6 +351,11 @@ def test_what_a_dataset_draws_is_of_the_seed() -> None:
     assert losses[0] == losses[1]
 
 
+def test_a_loader_of_another_shape_is_refused_by_it() -> None:
+    with pytest.raises(RequestError, match=r"Linear cannot take a batch shaped \(\d+, 5\): mat1"):
+        fit(nn.Linear(7, 3), DataLoader(TensorDataset(torch.ones(8, 5), torch.ones(8).long())))
+
+
 def test_a_loader_is_given_back_as_it_was() -> None:
     own = torch.Generator().manual_seed(3)
     given = loader(generator=own, shuffle=True)

@@ -35,7 +35,7 @@ from workbench.datasets import dataset
 from workbench.errors import RequestError, TamperedError
 from workbench.evaluation import evaluate
 from workbench.home import home, read_json, write_json
-from workbench.training import Callback, Training, fit, loop
+from workbench.training import Callback, Training, fit
 from workbench.training.checkpoints import (
     Checkpoint,
     Checkpoints,
@@ -45,11 +45,7 @@ from workbench.training.checkpoints import (
     tensors_of,
 )
 
-
-@pytest.fixture(autouse=True)
-def _often(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a checkpoint be due after any step, rather than every quarter of a second."""
-    monkeypatch.setattr(loop, "_LOOK_EVERY", 0.0)
+pytestmark = pytest.mark.usefixtures("often")
 
 
 # --- which are kept

@@ -15,22 +15,12 @@ import torch
 from typer.testing import CliRunner
 
 import workbench
-from workbench import probing
 from workbench.cli import app
 from workbench.devices import hardware
 from workbench.home import home
 from workbench.probing import probe
 
-
-@pytest.fixture(autouse=True)
-def _own_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WORKBENCH_DATA", str(tmp_path / "data"))
-
-
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a probe in this process take as little time as it can."""
-    monkeypatch.setattr(probing, "_LIMIT", 0.05)
+pytestmark = pytest.mark.usefixtures("own_data")
 
 
 def doctor(*arguments: str) -> subprocess.CompletedProcess[str]:

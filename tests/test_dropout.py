@@ -94,7 +94,11 @@ def test_layers_of_one_step_get_other_numbers() -> None:
 
 def test_seeds_leave_room_to_count_steps() -> None:
     for seed in range(50):
-        StepDraws(seed, CPU).step(10**12)  # within the 64 bits of a generator's seed
+        draws = StepDraws(seed, CPU)
+        draws.step(0)
+        first = draws.generator.initial_seed()
+        draws.step(10**12)
+        assert draws.generator.initial_seed() == first + 10**12 < 2**63
 
 
 def test_evaluation_passes_through() -> None:

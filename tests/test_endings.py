@@ -27,14 +27,10 @@ from trainings import (
 
 from workbench.errors import DivergedError
 from workbench.home import home, read_json
-from workbench.training import Training, fit, loop
+from workbench.training import Training, fit
 from workbench.training.checkpoints import list_checkpoints, read_checkpoint
 
-
-@pytest.fixture(autouse=True)
-def _often(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a checkpoint be due after any step, rather than every quarter of a second."""
-    monkeypatch.setattr(loop, "_LOOK_EVERY", 0.0)
+pytestmark = pytest.mark.usefixtures("often")
 
 
 def test_the_record_says_how_it_ended() -> None:

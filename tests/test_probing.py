@@ -24,15 +24,7 @@ BF16, BF16_LAST = Configuration("bf16", False, 2), Configuration("bf16", True, 2
 ONE = Configuration("fp32", False, 1)
 
 
-@pytest.fixture(autouse=True)
-def _own_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WORKBENCH_DATA", str(tmp_path / "data"))
-
-
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a probe take as little time as it can."""
-    monkeypatch.setattr(probing, "_LIMIT", 0.05)
+pytestmark = pytest.mark.usefixtures("own_data")
 
 
 def chosen(found: Probe) -> Configuration:

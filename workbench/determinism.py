@@ -98,8 +98,8 @@ def undisturbed() -> Iterator[None]:
 
 
 def _hex(state: Tensor) -> str:
-    return bytes(state.tolist()).hex()
+    return state.numpy().tobytes().hex()
 
 
 def _bytes(text: str) -> Tensor:
-    return torch.tensor(list(bytes.fromhex(text)), dtype=torch.uint8)
+    return torch.frombuffer(bytearray.fromhex(text), dtype=torch.uint8)

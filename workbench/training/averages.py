@@ -6,6 +6,7 @@ the names of the model's parameters and buffers.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -22,16 +23,16 @@ def floating(model: nn.Module) -> dict[str, Tensor]:
 
 
 @dataclass(frozen=True)
-class Average:
+class Average(ABC):
     """What all averages have: the model ends with `held`, and trains on with its own weights."""
 
     def start(self, model: nn.Module) -> dict[str, Tensor]:
         """Return the average before the first step: the weights themselves."""
         return {name: value.detach().clone() for name, value in floating(model).items()}
 
+    @abstractmethod
     def update(self, held: dict[str, Tensor], live: list[Tensor], step: int, steps: int) -> None:
         """Take the weights after step `step` of `steps`, counted from 1, into `held`."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)

@@ -13,14 +13,12 @@ from torch.utils.data import DataLoader
 
 from workbench.attached import attached
 from workbench.datasets import Dataset
-from workbench.determinism import check_seed, generator, seed_everything, undisturbed
-from workbench.devices import threads
+from workbench.determinism import check_seed
 from workbench.errors import DivergedError, UnknownNameError
 from workbench.progress import progress
 from workbench.training.callbacks import Callback
 from workbench.training.loop import train
-from workbench.training.optimizers import frozen
-from workbench.training.planning import ARGUMENTS, make_plan, taken
+from workbench.training.planning import ARGUMENTS, make_plan, prepared, taken
 from workbench.training.settings import Phase, whole
 from workbench.training.trainings import Training
 
@@ -108,12 +106,9 @@ def find_lr(
         training = Training(replace(plan.settings, phases=(Phase(steps, steps),)), Path())
         plan.job.rates, plan.job.validation = rates, None
         with (
-            frozen(twin, plan.settings.lr_of),
-            threads(plan.settings.threads),
-            undisturbed(),
+            prepared(twin, plan.settings),
             contextlib.suppress(DivergedError),  # which is what the highest rates are for
         ):
-            seed_everything(generator(int(seed), "draws").initial_seed() % 2**32)
             train(plan.job, training)
         plan.job.let_go()
     losses = _smoothed(training.history["loss"])

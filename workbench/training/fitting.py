@@ -14,15 +14,13 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
 
-import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
 from workbench import journal
 from workbench.attached import EXAMPLE_ROWS, attached
 from workbench.datasets import Dataset
-from workbench.determinism import check_seed, generator, seed_everything, undisturbed
-from workbench.devices import threads
+from workbench.determinism import check_seed
 from workbench.errors import DivergedError, RequestError
 from workbench.evaluation.losses import Loss
 from workbench.modes import evaluating
@@ -57,8 +55,8 @@ from workbench.training.folders import (
 )
 from workbench.training.jobs import restore, weights_of
 from workbench.training.loop import train
-from workbench.training.optimizers import Maker, frozen
-from workbench.training.planning import Plan, make_plan, name_of, taken
+from workbench.training.optimizers import Maker
+from workbench.training.planning import Plan, make_plan, name_of, prepared, taken
 from workbench.training.pulses import Pulse
 from workbench.training.schedules import Schedule
 from workbench.training.settings import Phase, Settings, number
@@ -247,15 +245,7 @@ def _run(
     """
     job, model, where = plan.job, plan.job.model, environment()
     settings = replace(plan.settings, phases=training.settings.phases)
-    model.to(settings.device)
-    with (
-        claimed(training.folder),
-        frozen(model, settings.lr_of),
-        _laid_out(model, channels_last=settings.channels_last),
-        threads(settings.threads),
-        undisturbed(),
-    ):
-        seed_everything(generator(settings.seed, "draws").initial_seed() % 2**32)
+    with claimed(training.folder), prepared(model, settings):
         job.held = job.average.start(model) if job.average else {}
         measure = partial(measured_steps, job, settings, since=since, maker=plan.maker)
         budget = phases(measure, settings.steps_per_epoch)
@@ -375,18 +365,6 @@ def _interruptible(training: Training) -> Iterator[None]:
     finally:
         if before is not None:
             signal.signal(signal.SIGINT, before)
-
-
-@contextlib.contextmanager
-def _laid_out(model: nn.Module, *, channels_last: bool) -> Iterator[None]:
-    """Lay the model's images out for the while as the training has it."""
-    if channels_last:
-        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    try:
-        yield
-    finally:
-        if channels_last:
-            model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
 
 
 def _check_trainable(model: nn.Module) -> None:

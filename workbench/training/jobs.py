@@ -164,7 +164,7 @@ def _optimizer_state(job: Job) -> tuple[dict[str, Tensor], JSON]:
 
 
 def _group_state(job: Job) -> list[JSON]:
-    """Return what an optimizer keeps in its groups besides parameters, rates and shares."""
+    """Return the plain values of the optimizer's groups, where some optimizers keep a state."""
     return [
         {key: value for key, value in group.items() if isinstance(value, _PLAIN)}
         for group in job.optimizer.param_groups

@@ -18,7 +18,7 @@ from workbench.evaluation.losses import Loss, check_outputs, is_binary, task_los
 from workbench.preprocessing import Preprocessing
 from workbench.training.settings import number
 
-__all__ = ["check_targets", "class_weights_of", "objective"]
+__all__ = ["check_targets", "class_weights_of", "objective", "tried"]
 
 
 def objective(
@@ -46,13 +46,7 @@ def objective(
     Raises:
         RequestError: the model cannot take the rows, or its outputs do not fit targets or loss.
     """
-    name = type(model).__name__
-    try:
-        outputs = infer(model, preprocessing.batch(few.inputs), preprocessing)
-    except (RuntimeError, TypeError) as error:
-        first = str(error).splitlines()[0]
-        taken = tuple(preprocessing(few.inputs).shape)
-        raise RequestError(f"{name} cannot take a batch shaped {taken}: {first}") from error
+    outputs = tried(model, few.inputs, preprocessing)
     check_outputs(outputs, few.targets, few.classes)
     where = next((p.device for p in model.parameters()), outputs.device)
     if loss is None or isinstance(loss, nn.CrossEntropyLoss) or loss is F.cross_entropy:
@@ -72,6 +66,21 @@ def objective(
     own = loss if few.classes else partial(_reshaped, loss)
     _check_own(own, outputs.to(where), few.targets.to(where))
     return own
+
+
+def tried(model: nn.Module, inputs: Tensor, preprocessing: Preprocessing) -> Tensor:
+    """Return what a model answers to some raw rows.
+
+    Raises:
+        RequestError: it cannot take them; the message names their shape.
+    """
+    try:
+        return infer(model, preprocessing.batch(inputs), preprocessing)
+    except (RuntimeError, TypeError) as error:
+        first = str(error).splitlines()[0]
+        taken = tuple(preprocessing(inputs).shape)
+        name = type(model).__name__
+        raise RequestError(f"{name} cannot take a batch shaped {taken}: {first}") from error
 
 
 def class_weights_of(given: Any, split: Split) -> tuple[float, ...]:

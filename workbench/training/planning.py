@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -14,9 +15,9 @@ from torch.utils.data import DataLoader
 
 from workbench.attached import attached
 from workbench.datasets import Card, Dataset, Split
-from workbench.devices import choose_device, cpp_compiler
+from workbench.determinism import generator, seed_everything, undisturbed
+from workbench.devices import choose_device, cpp_compiler, threads
 from workbench.errors import RequestError, UnknownNameError
-from workbench.evaluation import infer
 from workbench.models import summary
 from workbench.preprocessing import Preprocessing
 from workbench.probing import probe
@@ -25,13 +26,13 @@ from workbench.training.averages import AVERAGES, Average
 from workbench.training.batches import Batches, LoaderBatches, TensorBatches, as_tensors
 from workbench.training.callbacks import Callback
 from workbench.training.jobs import Job
-from workbench.training.objectives import check_targets, class_weights_of, objective
+from workbench.training.objectives import check_targets, class_weights_of, objective, tried
 from workbench.training.optimizers import Maker, frozen, make_optimizer
 from workbench.training.schedules import SCHEDULES, Schedule
 from workbench.training.settings import Settings, number, whole
 from workbench.types import JSON
 
-__all__ = ["ARGUMENTS", "Plan", "make_plan", "name_of", "taken"]
+__all__ = ["ARGUMENTS", "Plan", "make_plan", "name_of", "prepared", "taken"]
 
 _DEFAULTS: JSON = {
     "batch_size": 64,
@@ -95,13 +96,14 @@ def make_plan(
     Raises:
         RequestError: something that was asked for cannot be, or model and data do not fit.
     """
-    device = choose_device(asked.get("device") or (then.device if then else None))
     for name in ("train", "validation"):
         split = getattr(data, name)
         if split is not None:
             check_targets(name, split)
     preprocessing = _preprocessing(model, data, as_it_is=loader is not None)
     recipe = _recipe(model, raw_images=preprocessing.kind == "image" and loader is None)
+    before = then.device if then else recipe.get("device")
+    device = choose_device(asked.get("device") or before)
     given = {name: value for name, value in asked.items() if value is not None}
     chosen, usual_lr = {**_DEFAULTS, **recipe, **given}, {**_DEFAULTS, **recipe}["lr"]
     augment = [_augment(a) for a in _several(chosen["augment"])]
@@ -161,6 +163,37 @@ def make_plan(
     return Plan(job, settings, schedule, maker, data, followed, usual_lr)
 
 
+@contextlib.contextmanager
+def prepared(model: nn.Module, settings: Settings) -> Iterator[None]:
+    """Put model, threads and random numbers as a training has them, for the while.
+
+    Args:
+        model: moved to the device; frozen where its rate is 0, laid out as the settings say.
+        settings: of the training.
+    """
+    model.to(settings.device)
+    with (
+        frozen(model, settings.lr_of),
+        _laid_out(model, channels_last=settings.channels_last),
+        threads(settings.threads),
+        undisturbed(),
+    ):
+        seed_everything(generator(settings.seed, "draws").initial_seed() % 2**32)
+        yield
+
+
+@contextlib.contextmanager
+def _laid_out(model: nn.Module, *, channels_last: bool) -> Iterator[None]:
+    """Lay the model's images out for the while as the training has it."""
+    if channels_last:
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    try:
+        yield
+    finally:
+        if channels_last:
+            model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+
+
 def _recipe(model: nn.Module, *, raw_images: bool) -> JSON:
     """Return what the model recommends, but for augmentation where there is nothing to augment."""
     recipe = dict(getattr(model, "recipe", {}))
@@ -217,7 +250,7 @@ def _described(loader: DataLoader[Any], model: nn.Module) -> Dataset:
     Raises:
         RequestError: it does not give pairs of tensors, or has no batch.
     """
-    with torch.random.fork_rng(devices=[]):
+    with undisturbed():
         first = next(iter(loader), None)
     pair = isinstance(first, (tuple, list)) and len(first) == 2
     if first is None or not pair or not all(isinstance(part, Tensor) for part in first):
@@ -228,7 +261,7 @@ def _described(loader: DataLoader[Any], model: nn.Module) -> Dataset:
     classes: tuple[str, ...] = ()
     if not targets.is_floating_point():
         known = attached(model).preprocessing or _unchanged(inputs)
-        n = max(2, infer(model, known.batch(inputs), known).shape[-1])
+        n = max(2, tried(model, inputs, known).shape[-1])
         names = getattr(source, "classes", known.classes or range(n))
         classes = tuple(map(str, names))
     name = type(source).__name__

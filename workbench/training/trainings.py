@@ -54,7 +54,8 @@ class Training:
     @property
     def checkpoint(self) -> Checkpoint | None:
         """The last checkpoint on disk; its `load(model)` puts the weights back."""
-        return self.checkpoints[-1] if self.checkpoints else None
+        found = self.checkpoints
+        return found[-1] if found else None
 
     @property
     def checkpoints(self) -> list[Checkpoint]:
@@ -115,7 +116,7 @@ class Training:
         It goes on from the last checkpoint, whatever was done to the model's weights since.
 
         Args:
-            epochs: passes over the training rows; may be a fraction.
+            epochs: passes over the training rows; may be a fraction; 1 where nothing is given.
             steps: updates.
             minutes: of time; the number of steps is measured first.
 
