@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 import time
+from dataclasses import replace
+from pathlib import Path
+from threading import Timer
 from typing import Any
 
 import pytest
@@ -13,10 +16,13 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from workbench.datasets import Dataset, dataset
 from workbench.errors import RequestError
+from workbench.home import read_json
 from workbench.training import Callback, Training, fit
-from workbench.training.budgets import all_rates, cut_short, planned_steps
+from workbench.training.budgets import planned_steps
+from workbench.training.clocks import Clock, Pace
+from workbench.training.phases import Phase, all_rates, cut_short
 from workbench.training.schedules import rates, triangle
-from workbench.training.settings import Phase, Settings
+from workbench.training.settings import Settings
 
 
 def points(*, validation: int = 8) -> Dataset:
@@ -65,10 +71,82 @@ def test_minutes_become_the_steps_that_fit(validation: int) -> None:
     a_score = a_step / per_epoch if validation else 0
     most = seconds / (a_step + a_score)
     assert 1 <= training.settings.steps < most
-    steps = training.settings.steps
-    assert training.settings.phases == (Phase(steps, steps, seconds / 60),)
+    steps, phases = training.settings.steps, training.settings.phases
+    assert {phase.minutes for phase in phases} == {seconds / 60}
     assert (training.state, len(training.history)) == ("done", steps)
-    assert training.history["lr"] == [0.001 * share for share in rates(triangle, steps)]
+    assert training.history["lr"] == all_rates(phases, triangle, 0.001)
+
+
+class Tiring(Sleeper):
+    """A net that needs twenty times as long for every step after the first fifty."""
+
+    calls = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += self.training
+        time.sleep(self.seconds * (19 if self.calls > 50 else 0))
+        return super().forward(x)
+
+
+def test_minutes_are_sized_anew_where_the_pace_changes(tmp_path: Path) -> None:
+    """What it comes to is kept, and a training killed on the way comes to the same."""
+    model, data = Tiring(0.002), points()
+    first = fit(model, data, minutes=3 / 60, name="night", checkpoint_every=0.2)
+    phases = first.settings.phases
+    assert len(phases) > 1
+    assert first.settings.steps < phases[0].planned
+    starts = [phase.start for phase in phases]
+    assert starts == sorted({0.0, *starts})
+    assert {phase.minutes for phase in phases} == {3 / 60}
+    assert first.history["lr"] == all_rates(phases, triangle, 0.001)
+
+    for checkpoint in first.checkpoints[-2:]:
+        checkpoint.path.unlink()  # as if it had been killed before
+    assert (first.checkpoint or first).step < first.settings.steps  # type: ignore[union-attr]
+    again = Tiring(0.0)
+    went_on = fit(again, data, name="night", resume=True)
+    assert (went_on.settings.phases, went_on.history) == (phases, first.history)
+    assert same(model, again)
+
+
+def test_a_clock_sizes_what_is_left_by_the_pace_of_the_last_stretch(tmp_path: Path) -> None:
+    training = fit(Sleeper(0), points(), steps=1)
+    phases = (Phase(100, 100, 1.0),)
+    training.settings = replace(training.settings, phases=phases, steps_per_epoch=1000)
+    clock = Clock(Pace(step=0.6, score=0.0, per_epoch=1000), 60)
+    told = []
+    for step, seconds in ((1, 0.6), (20, 29), (21, 31.0), (25, 37.0), (31, 46.2)):
+        training.seconds = seconds
+        told.append(clock.look(training, step))
+    assert told == [False, False, True, False, False]  # the last one is as it was sized
+    rest = Phase(19, 19, 1.0, start=0.21)
+    assert training.settings.phases == (Phase(100, 21, 1.0), rest)
+    kept = Settings.from_json(read_json(training.folder / "training.json")["settings"])
+    assert kept == training.settings
+
+
+@pytest.mark.parametrize(
+    ("seconds", "after", "expected"),
+    [(10.0, 0, 50), (1.05, 0, 0), (1.15, 0, 1), (1.15, 10, 1), (2.25, 9, 2), (2.05, 9, 1)],
+)
+def test_scores_are_counted_where_they_fall(seconds: float, after: int, expected: int) -> None:
+    assert Pace(step=0.1, score=1.0, per_epoch=10).steps_in(seconds, after) == expected
+
+
+def test_pauses_do_not_count() -> None:
+    waits = []
+
+    class Pauses(Callback):
+        def on_step(self, training: Training, step: int) -> None:
+            if step == 2:
+                training.pause()
+                waits.append(Timer(0.3, training.unpause))
+                waits[0].start()
+
+    started = time.perf_counter()
+    training = fit(Sleeper(0), points(), steps=4, callbacks=[Pauses()])
+    assert training.waited >= 0.29
+    assert training.seconds <= time.perf_counter() - started - training.waited
 
 
 def loader() -> DataLoader[Any]:

@@ -15,18 +15,17 @@ import torch
 
 from workbench.determinism import undisturbed
 from workbench.errors import RequestError
+from workbench.training.clocks import Clock, Pace
 from workbench.training.jobs import Job
 from workbench.training.loop import train
 from workbench.training.optimizers import Maker, make_optimizer
-from workbench.training.schedules import Schedule, rates
+from workbench.training.phases import Phase
 from workbench.training.scores import validate
-from workbench.training.settings import Phase, Settings, number, whole
+from workbench.training.settings import Settings, number, whole
 from workbench.training.trainings import Training
 from workbench.types import JSON
 
 __all__ = [
-    "all_rates",
-    "cut_short",
     "extended",
     "measured_steps",
     "one_budget",
@@ -64,26 +63,6 @@ def planned_steps(
     return max(1, round(amount * steps_per_epoch))
 
 
-def all_rates(phases: Sequence[Phase], schedule: Schedule, lr: float) -> list[float]:
-    """Return the learning rate of every step, each phase under a course of its own."""
-    return [lr * share for p in phases for share in rates(schedule, p.planned)[: p.steps]]
-
-
-def cut_short(phases: Sequence[Phase], step: int) -> tuple[Phase, ...]:
-    """Return the phases as far as they were taken when `step` steps were done.
-
-    >>> cut_short((Phase(10, 10), Phase(6, 6)), 12)
-    (Phase(planned=10, steps=10, minutes=None), Phase(planned=6, steps=2, minutes=None))
-    """
-    taken, left = [], step
-    for phase in phases:
-        n = min(phase.steps, left)
-        left -= n
-        if n:
-            taken.append(replace(phase, steps=n))
-    return tuple(taken)
-
-
 def one_budget(given: Mapping[str, Any]) -> JSON:
     """Return the budget that was given, of which there can be one: epochs, steps or minutes.
 
@@ -110,7 +89,7 @@ def whole_budget(
     if had and not budget:
         return had
     if "minutes" in budget:
-        spent = sum(phase.minutes or 0.0 for phase in had)
+        spent = sum(phase.minutes or 0.0 for phase in had if not phase.start)
         more = float(budget["minutes"]) - spent
         if had and (more < 0 or any(phase.minutes is None for phase in had)):
             raise RequestError(
@@ -150,7 +129,9 @@ def _in_minutes(minutes: float, measure: Callable[[float], int]) -> Phase:
 
 def _told(phases: Sequence[Phase]) -> str:
     return " and ".join(
-        f"minutes={p.minutes:g}" if p.minutes is not None else f"{p.steps:,} steps" for p in phases
+        f"minutes={p.minutes:g}" if p.minutes is not None else f"{p.steps:,} steps"
+        for p in phases
+        if not p.start
     )
 
 
@@ -160,7 +141,7 @@ def measured_steps(
     """Return how many steps fit into some minutes, by taking a few on a copy of the model.
 
     Validation after each epoch is counted in. The model, its optimizer and all random states are
-    left as they were.
+    left as they were. The job gets a clock, which sizes what is left anew on the way.
 
     Args:
         job: about to be trained.
@@ -177,14 +158,15 @@ def measured_steps(
     a_step = _seconds_of_a_step(job, settings, _TRIAL * seconds, maker)
     if settings.compile:
         seconds -= time.perf_counter() - began  # as long as the model itself will take to compile
-    a_score = _seconds_of_a_score(job) / settings.steps_per_epoch
+    pace = Pace(a_step, _seconds_of_a_score(job), settings.steps_per_epoch)
     left = seconds - (time.perf_counter() - since)
-    steps = int(left / (a_step + a_score))
+    steps = pace.steps_in(left)
     if steps < 1:
         raise RequestError(
             f"minutes={minutes:g} is over before the first step, which takes {a_step:.2g} s after "
             f"{seconds - left:.1f} s of preparation: give it more"
         )
+    job.clock = Clock(pace, left)
     return steps
 
 
@@ -207,6 +189,7 @@ def _trial(job: Job, settings: Settings, n: int, maker: Maker | None) -> float:
         rates=[1e-12 * settings.lr] * n,
         held=job.average.start(model) if job.average else {},
         validation=None,
+        clock=None,
         callbacks=(),
         random=None,
         step=0,

@@ -18,8 +18,9 @@ from workbench.errors import DivergedError, UnknownNameError
 from workbench.progress import progress
 from workbench.training.callbacks import Callback
 from workbench.training.loop import train
+from workbench.training.phases import Phase
 from workbench.training.planning import ARGUMENTS, make_plan, prepared, taken
-from workbench.training.settings import Phase, whole
+from workbench.training.settings import whole
 from workbench.training.trainings import Training
 
 if TYPE_CHECKING:

@@ -27,8 +27,6 @@ from workbench.modes import evaluating
 from workbench.training.augmentations import Augment
 from workbench.training.averages import Average
 from workbench.training.budgets import (
-    all_rates,
-    cut_short,
     extended,
     measured_steps,
     one_budget,
@@ -56,10 +54,11 @@ from workbench.training.folders import (
 from workbench.training.jobs import restore, weights_of
 from workbench.training.loop import train
 from workbench.training.optimizers import Maker
+from workbench.training.phases import Phase, all_rates, cut_short
 from workbench.training.planning import Plan, make_plan, name_of, prepared, taken
 from workbench.training.pulses import Pulse
 from workbench.training.schedules import Schedule
-from workbench.training.settings import Phase, Settings, number
+from workbench.training.settings import Settings, number
 from workbench.training.trainings import Training
 from workbench.types import JSON
 
@@ -108,7 +107,8 @@ def fit(  # noqa: PLR0913 - each is a word that its field knows
         epochs: passes over the training rows, 10 by default; may be a fraction.
         steps: updates, instead of epochs.
         minutes: of time, instead; some steps are timed on a copy first, and the schedule is sized
-            to end on time.
+            to end on time, and sized anew on the way by the pace so far. What it came to is kept,
+            and taken as it is when the training is resumed.
         batch_size: rows a step, 64 by default.
         lr: the peak learning rate, 0.001 by default. A mapping has peak rates of parts of the
             model by the start of their parameters' names, 0 to freeze one: `{"head": 0.01,
@@ -243,18 +243,19 @@ def _run(
         every: seconds between checkpoints.
         since: when the user began to wait.
     """
-    job, model, where = plan.job, plan.job.model, environment()
+    job, model = plan.job, plan.job.model
+    training.environment = environment()
     settings = replace(plan.settings, phases=training.settings.phases)
     with claimed(training.folder), prepared(model, settings):
         job.held = job.average.start(model) if job.average else {}
         measure = partial(measured_steps, job, settings, since=since, maker=plan.maker)
         budget = phases(measure, settings.steps_per_epoch)
         training.settings = replace(settings, phases=budget)
-        job.rates = all_rates(budget, plan.schedule, settings.lr)
+        job.rates = all_rates(budget, job.schedule, settings.lr)
         last = training.checkpoint
         if last is not None:
             restore(job, training, read_checkpoint(last.path), str(last.path))
-        with _kept(plan, training, where):
+        with _kept(plan, training):
             if job.step < training.settings.steps:
                 _take_steps(plan, training, every)
             else:
@@ -277,7 +278,7 @@ def _take_steps(plan: Plan, training: Training, every: float) -> None:
 
     checkpoints = Checkpoints(training.folder / "checkpoints", every, tell)
     with (
-        Pulse(training.settings) as pulse,
+        Pulse(training) as pulse,
         contextlib.closing(checkpoints),
         _interruptible(training),
     ):
@@ -295,15 +296,15 @@ def _take_steps(plan: Plan, training: Training, every: float) -> None:
 
 
 @contextlib.contextmanager
-def _kept(plan: Plan, training: Training, where: JSON) -> Iterator[None]:
+def _kept(plan: Plan, training: Training) -> Iterator[None]:
     """Remember the training with its model and in the run; undo everything after a divergence."""
-    model, settings = plan.job.model, training.settings
+    model = plan.job.model
     memory, before = attached(model), copied(tensors_of(model), "model")
     known = replace(memory)
     memory.preprocessing, memory.training = plan.job.preprocessing, training
     memory.example = plan.data.train.inputs[:EXAMPLE_ROWS].clone()
     training.state, begun = "running", plan.job.step
-    training.write(where)
+    training.write()
     try:
         yield
     except DivergedError as error:
@@ -320,17 +321,17 @@ def _kept(plan: Plan, training: Training, where: JSON) -> Iterator[None]:
     finally:
         model.eval()
         plan.job.let_go()
-        _write(training, where)
+        _write(training)
         last = training.history.epochs[-1] if training.history.epochs else {}
         last = {key: value for key, value in last.items() if math.isfinite(value)}
-        journal.note("fit", state=training.state, settings=settings.to_json(), last=last)
-        for hook in plan.job.hooks("on_end") if begun < settings.steps else ():
+        journal.note("fit", state=training.state, settings=training.settings.to_json(), last=last)
+        for hook in plan.job.hooks("on_end") if begun < len(plan.job.rates) else ():
             hook(training)
 
 
-def _write(training: Training, where: JSON) -> None:
+def _write(training: Training) -> None:
     try:
-        training.write(where)
+        training.write()
     except OSError as error:
         warnings.warn(
             f"the record of training {training.name!r} could not be written to {training.folder}: "

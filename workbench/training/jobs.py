@@ -21,6 +21,8 @@ from workbench.training.averages import Average
 from workbench.training.batches import Batches
 from workbench.training.callbacks import Callback
 from workbench.training.checkpoints import Snapshot, copied, copy_into, tensors_of
+from workbench.training.clocks import Clock
+from workbench.training.schedules import Schedule
 from workbench.training.trainings import Training
 from workbench.types import JSON
 
@@ -39,9 +41,11 @@ class Job:
         preprocessing: of validation rows.
         loss: from outputs and targets to a scalar.
         optimizer: its groups have a `share` of the rate each.
-        rates: the learning rate of each step.
+        rates: the learning rate of each step, as many as there are to take.
+        schedule: what the rates are made by.
         validation: the split that is scored after each epoch, or None.
         average: of the weights, or None.
+        clock: keeps a budget of minutes, or None.
         callbacks: code of the user's own.
         held: the average so far, by name.
         step: how many steps are done.
@@ -57,8 +61,10 @@ class Job:
     loss: Loss
     optimizer: Optimizer
     rates: list[float]
+    schedule: Schedule
     validation: Split | None = None
     average: Average | None = None
+    clock: Clock | None = None
     callbacks: Sequence[Callback] = ()
     held: dict[str, Tensor] = field(default_factory=dict)
     step: int = 0
@@ -89,7 +95,7 @@ class Job:
         self.optimizer.zero_grad()
         self.optimizer.state.clear()
         self.batches.let_go()
-        self.held = {}
+        self.held, self.clock = {}, None
 
 
 def weights_of(job: Job) -> dict[str, Tensor]:

@@ -48,7 +48,6 @@ def train(
         DivergedError: the loss is not a number, or is a million times the first one.
     """
     settings = training.settings
-    n_steps = settings.steps
     device, classes = torch.device(settings.device), job.preprocessing.classes
     model, loss, optimizer, average = job.model, job.loss, job.optimizer, job.average
     forward = torch.compile(model) if settings.compile else model
@@ -57,13 +56,12 @@ def train(
     learned = [p for group in optimizer.param_groups for p in group["params"]]
     weights = [tensor.detach() for tensor in floating(model).values()]
     on_step = job.hooks("on_step")
-    losses = torch.empty(n_steps, device=device)
     correct = torch.tensor(job.correct, device=device)
-    watcher = Watcher(job, training, losses, correct, pulse, checkpoints)
+    watcher = Watcher(job, training, correct, pulse, checkpoints)
     next_look = 0.0  # so the first one comes right after the first step
 
     with own_dropout(model, settings.seed, device) as draws:
-        while job.step < n_steps and not (training.halted and training.hold()):
+        while job.step < len(job.rates) and not (training.halted and training.hold()):
             train_mode(model)
             for inputs, targets in watcher.begin():
                 set_rate(optimizer, job.rates[job.step])
@@ -84,19 +82,19 @@ def train(
                     torch.nn.utils.clip_grad_norm_(learned, settings.clip)
                 optimizer.step()
 
-                losses[job.step] = value.detach()
+                watcher.losses[job.step] = value.detach()
                 if classes:
                     correct += hits(outputs.detach(), targets, classes)
                 job.seen += len(targets)
                 job.step += 1
                 if average is not None:
-                    average.update(job.held, weights, job.step, n_steps)
+                    average.update(job.held, weights, job.step, len(job.rates))
                 if time.perf_counter() >= next_look:
                     watcher.look()
                     next_look = time.perf_counter() + _LOOK_EVERY
                 for hook in on_step:
                     hook(training, job.step)
-                if job.step == n_steps or (training.halted and training.hold()):
+                if job.step == len(job.rates) or (training.halted and training.hold()):
                     break
             watcher.end_epoch()
     watcher.end()

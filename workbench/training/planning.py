@@ -58,7 +58,6 @@ class Plan:
     Args:
         job: what the loop works with.
         settings: all but the phases.
-        schedule: of the learning rate.
         maker: of an optimizer of the user's own, or None.
         data: what it learns from.
         followed: what the model's recipe decided.
@@ -67,7 +66,6 @@ class Plan:
 
     job: Job
     settings: Settings
-    schedule: Schedule
     maker: Maker | None
     data: Dataset
     followed: JSON
@@ -155,12 +153,13 @@ def make_plan(
             loss=loss,
             optimizer=make_optimizer(model, settings, maker),
             rates=[],
+            schedule=schedule,
             validation=data.validation,
             average=average,
             callbacks=callbacks,
         )
     followed = {name: value for name, value in recipe.items() if name not in given}
-    return Plan(job, settings, schedule, maker, data, followed, usual_lr)
+    return Plan(job, settings, maker, data, followed, usual_lr)
 
 
 @contextlib.contextmanager

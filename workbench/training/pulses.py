@@ -7,7 +7,7 @@ import sys
 import time
 
 from workbench.progress import in_notebook, is_headless, progress
-from workbench.training.settings import Settings
+from workbench.training.trainings import Training
 
 __all__ = ["Pulse"]
 
@@ -18,10 +18,10 @@ class Pulse:
     Printed are the last epoch, and before it at most twenty, a second or more apart.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, training: Training) -> None:
+        self._training = training
         live = not is_headless() and (in_notebook() or sys.stderr.isatty())
-        self._bar = progress(settings.steps, "training", unit="step") if live else None
-        self._steps, self._epochs = settings.steps, math.ceil(settings.epochs)
+        self._bar = progress(training.settings.steps, "training", unit="step") if live else None
         self._printed = time.perf_counter()
 
     def __enter__(self) -> Pulse:
@@ -42,6 +42,7 @@ class Pulse:
     def look(self, step: int, loss: float) -> None:
         """Show that `step` steps are done; `loss` is the mean since the last look."""
         if self._bar is not None:
+            self._bar.total = self._training.settings.steps  # minutes are sized anew on the way
             self._bar.set_postfix_str(f"loss {loss:.4f}", refresh=False)
             self._bar.update(step - self._bar.n)
 
@@ -51,10 +52,11 @@ class Pulse:
         if self._bar is not None:
             self._bar.set_postfix_str(text, refresh=False)
             self._bar.update(int(row["step"]) - self._bar.n)
-        elif row["step"] == self._steps or self._is_time(int(row["epoch"])):
+        elif row["step"] == self._training.settings.steps or self._is_time(int(row["epoch"])):
             self._printed = time.perf_counter()
             print(text, file=sys.stdout if in_notebook() else sys.stderr, flush=True)
 
     def _is_time(self, epoch: int) -> bool:
-        share, before = (20 * e // self._epochs for e in (epoch, epoch - 1))
+        epochs = math.ceil(self._training.settings.epochs)
+        share, before = (20 * e // epochs for e in (epoch, epoch - 1))
         return share > before and time.perf_counter() - self._printed >= 1

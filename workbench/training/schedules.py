@@ -77,10 +77,12 @@ SCHEDULES: Mapping[str, Schedule] = {
 }
 
 
-def rates(schedule: Schedule, steps: int) -> list[float]:
-    """Return the share of the peak rate at each of `steps` steps.
+def rates(schedule: Schedule, steps: int, start: float = 0.0) -> list[float]:
+    """Return the share of the peak rate at each of `steps` steps, from the progress `start` on.
 
     >>> rates(step_decay, 4)
     [1.0, 1.0, 0.1, 0.01]
+    >>> rates(step_decay, 4, 0.5)
+    [0.1, 0.1, 0.01, 0.01]
     """
-    return [float(schedule(i / steps)) for i in range(steps)]
+    return [float(schedule(start + (1 - start) * i / steps)) for i in range(steps)]

@@ -9,26 +9,12 @@ from numbers import Integral, Real
 from typing import Any
 
 from workbench.errors import RequestError, UnknownNameError
+from workbench.training.phases import Phase
 from workbench.types import JSON
 
-__all__ = ["Phase", "Settings", "number", "whole"]
+__all__ = ["Settings", "number", "whole"]
 
 _PRECISIONS = ("fp32", "bf16")
-
-
-@dataclass(frozen=True)
-class Phase:
-    """A stretch of a training under one course of the learning rate.
-
-    Args:
-        planned: steps that its schedule is sized to.
-        steps: steps that are taken of it; fewer where it was stopped, then extended.
-        minutes: what `planned` was made from, where it was asked for in minutes.
-    """
-
-    planned: int
-    steps: int
-    minutes: float | None = None
 
 
 @dataclass(frozen=True)
@@ -39,7 +25,8 @@ class Settings:
         model: what was trained, in a word.
         data: the name of the dataset.
         fingerprint: of the dataset; empty where a DataLoader gives the rows.
-        phases: the budget, a phase for `fit` and one for each extension.
+        phases: the budget: a phase for `fit`, one for each extension, and one more wherever minutes
+            were sized anew.
         steps_per_epoch: steps that one pass over the training rows takes.
         batch_size: rows a step.
         optimizer: `"sgd"`, `"nesterov"`, `"adamw"`, or the name of one of the user's own.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,7 +33,8 @@ class Training:
         folder: where its record and its checkpoints are.
         history: a loss a step, figures an epoch.
         state: `"running"`, `"paused"`, `"done"`, `"stopped"`, `"failed"` or `"interrupted"`.
-        seconds: how long it took, what was done before an interruption included.
+        seconds: how long it took, pauses left out, what was done before an interruption included.
+        environment: what its numbers depend on besides the settings.
     """
 
     settings: Settings
@@ -40,8 +42,10 @@ class Training:
     history: History = field(default_factory=History)
     state: TrainingState = "running"
     seconds: float = 0.0
+    environment: JSON = field(default_factory=dict, repr=False)
     halted: bool = field(default=False, repr=False)  # the one thing that the loop reads each step
     interrupted: bool = field(default=False, repr=False)
+    waited: float = field(default=0.0, repr=False)  # seconds of pauses
     _stopping: bool = field(default=False, repr=False)
     _going: threading.Event = field(default_factory=threading.Event, repr=False, compare=False)
     more: Callable[[JSON], None] | None = field(default=None, repr=False, compare=False)
@@ -97,8 +101,9 @@ class Training:
     def hold(self) -> bool:
         """Wait while the training is paused; return whether to stop. Called by the loop."""
         if not self._stopping:
-            self.state = "paused"
+            self.state, since = "paused", time.perf_counter()
             self._going.wait()
+            self.waited += time.perf_counter() - since
             self.state = "running"
         self.halted = False
         self.halted = self._stopping or not self._going.is_set()  # said again in the meantime
@@ -131,7 +136,7 @@ class Training:
         self.more({"epochs": epochs, "steps": steps, "minutes": minutes})
         return self
 
-    def write(self, environment: JSON) -> None:
+    def write(self) -> None:
         """Write the record: settings, state and what the numbers depend on besides."""
         record = {
             "format": 1,
@@ -140,7 +145,7 @@ class Training:
             "time": journal.now(),
             "seconds": self.seconds,
             "settings": self.settings.to_json(),
-            "environment": environment,
+            "environment": self.environment,
         }
         write_json(self.folder / RECORD, record)
 

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Iterator
 
+import torch
 from torch import Tensor
 
 from workbench.determinism import restore_random_state
@@ -13,6 +14,7 @@ from workbench.errors import DivergedError
 from workbench.training.checkpoints import Checkpoints, Snapshot, copied
 from workbench.training.dropout import GlobalWatch
 from workbench.training.jobs import Job, snapshot, weights_of
+from workbench.training.phases import all_rates
 from workbench.training.pulses import Pulse
 from workbench.training.scores import validate
 from workbench.training.trainings import Training
@@ -28,7 +30,6 @@ class Watcher:
     Args:
         job: what the loop works with.
         training: whose history is written.
-        losses: of all steps, where the loop leaves them.
         correct: where the loop counts the rows of the epoch that were answered rightly.
         pulse: shows that the training lives, or None.
         checkpoints: keeps what it would take to go on, or None.
@@ -38,18 +39,18 @@ class Watcher:
         self,
         job: Job,
         training: Training,
-        losses: Tensor,
         correct: Tensor,
         pulse: Pulse | None,
         checkpoints: Checkpoints | None,
     ) -> None:
         self._job, self._training = job, training
-        self._losses, self._correct = losses, correct
+        self.losses = torch.empty(training.settings.steps, device=training.settings.device)
+        self._correct = correct
         self._pulse, self._checkpoints = pulse, checkpoints
         self._looked = job.step
         self._best: Snapshot | None = None
         self._kept = -1  # the step of the last checkpoint
-        self._started = time.perf_counter() - training.seconds
+        self._started = time.perf_counter() - training.seconds - training.waited
         self._draws: GlobalWatch | None = None
         per_epoch, rows = training.settings.steps_per_epoch, training.history.epochs
         if job.step < training.settings.steps:  # a part of an epoch goes on, and is scored whole
@@ -78,20 +79,29 @@ class Watcher:
     def look(self) -> None:
         """Take the losses since the last look into the history; keep a checkpoint if one is due."""
         job, history = self._job, self._training.history
-        recent = self._losses[self._looked : job.step].tolist()
+        recent = self.losses[self._looked : job.step].tolist()
         history.steps["lr"] += job.rates[self._looked : job.step]
         for value in recent:
             history.steps["loss"].append(value)
             if not abs(value) <= _EXPLODED * max(abs(history["loss"][0]), 1.0):  # also true of NaN
                 raise self._diverged(value)
         self._looked = job.step
-        self._training.seconds = time.perf_counter() - self._started
+        self._training.seconds = time.perf_counter() - self._started - self._training.waited
         if self._pulse is not None and recent:
             self._pulse.look(job.step, sum(recent) / len(recent))
         if self._draws is not None:
             self._draws.look()
+        if job.clock is not None and job.clock.look(self._training, job.step):
+            self._take_up_phases()
         if not self._at_a_row():  # there the row comes first
             self._keep_if_due()
+
+    def _take_up_phases(self) -> None:
+        """Follow phases that were sized anew."""
+        settings = self._training.settings
+        self._job.rates = all_rates(settings.phases, self._job.schedule, settings.lr)
+        more = torch.empty(max(0, settings.steps - len(self.losses)), device=settings.device)
+        self.losses = torch.cat([self.losses, more])
 
     def end_epoch(self) -> None:
         """Add a row to the history: of the epoch, or of the part that the budget had left for."""
@@ -106,7 +116,10 @@ class Watcher:
         if job.preprocessing.classes:
             row["accuracy"] = int(self._correct) / job.seen
         if job.validation is not None:
+            started = time.perf_counter()
             row |= validate(job)
+            if job.clock is not None:
+                job.clock.scored(time.perf_counter() - started)
         history.epochs.append(row)
         if self._at_an_end():
             job.seen = 0
