@@ -2,13 +2,16 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: demo test check full lab notebooks
+.PHONY: demo test matrix check full lab notebooks
 
 demo: .venv/installed  ## the main job on real data: train by notebook, publish, serve, ask
 	$(BIN)/python notebooks/demo.py
 
 test: .venv/installed  ## every test, notebooks at their small size
-	$(BIN)/python -m pytest -m "not full"
+	$(BIN)/python -m pytest -m "not full and not matrix"
+
+matrix: .venv/installed  ## the browser tests on several versions of ipykernel
+	$(BIN)/python -m pytest -m matrix tests/browser
 
 check: .venv/installed  ## what reads the code without running it
 	$(BIN)/ruff check

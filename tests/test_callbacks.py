@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from workbench.attached import attached
 from workbench.datasets import Dataset, dataset
 from workbench.errors import DivergedError, RequestError
 from workbench.training import Callback, Checkpoint, EarlyStopping, Training, fit
+from workbench.training.phases import Phase, sized_anew
 
 
 def points(*, validation: int = 8) -> Dataset:
@@ -204,10 +206,19 @@ def test_early_stopping_counts_as_by_hand(values: list[float], figure: str, pati
     for step, value in enumerate(values, 1):
         training.history.epochs.append({"step": step, figure: value})
         stopper.on_epoch(training, training.history.epochs[-1])
-        if training.halted:
+        if training.reins.stopping:
             break
     falls = figure in ("validation_loss", "validation_mae")
     assert len(training.history.epochs) == stopping_epoch(values, patience, falls=falls)
+
+
+def test_early_stopping_looks_over_minutes_sized_anew() -> None:
+    training = fit(net(), points(), steps=1)
+    whole = Phase(9, 9, 1.0)
+    training.settings = replace(training.settings, phases=sized_anew((whole,), 2, 7))
+    training.history.epochs = [{"step": 2, "loss": 1.0}, {"step": 4, "loss": 2.0}]
+    EarlyStopping(1, "loss").on_epoch(training, training.history.epochs[-1])
+    assert training.reins.stopping
 
 
 def test_early_stopping_stops_a_fit_and_keeps_the_best() -> None:

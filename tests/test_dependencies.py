@@ -10,7 +10,9 @@ from importlib.metadata import packages_distributions
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-USED_AS_PROGRAMS = {"jupyterlab", "nbclient"}  # by `make lab`; nbclient's version is in records too
+USED_AS_PROGRAMS = {  # by `make lab`, and in its pages; nbclient's version is in records too
+    *("jupyterlab", "nbclient", "ipywidgets"),
+}
 
 
 def declared(extra: str | None = None) -> set[str]:

@@ -35,7 +35,7 @@ def test_an_error_is_a_builtin_with_an_exit_code(
 
 def test_the_drawn_tree_names_every_error() -> None:
     drawn = str(errors.__doc__)
-    assert [name for name in errors.__all__ if name not in drawn] == []
+    assert [n for n in errors.__all__ if n.endswith("Error") and n not in drawn] == []
 
 
 def test_an_unknown_name_lists_what_there_is() -> None:

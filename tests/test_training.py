@@ -181,7 +181,8 @@ def test_settings_say_everything() -> None:
     training = fit(net(), data, steps=2, weight_decay=0.1, seed=4)
     assert training.settings.to_json() == {
         "model": "Sequential", "data": "clusters", "fingerprint": data.fingerprint,
-        "phases": ({"planned": 2, "steps": 2, "minutes": None, "start": 0.0},),
+        "phases": ({"planned": 2, "steps": 2, "minutes": None, "start": 0.0,
+                   "added": False},),
         "steps_per_epoch": 1, "steps": 2,
         "epochs": 2.0, "batch_size": 50, "optimizer": "adamw", "lr": 0.001, "lr_of": {},
         "momentum": 0.9, "weight_decay": 0.1, "schedule": "triangle", "loss": "cross_entropy",

@@ -23,5 +23,6 @@ from .training import Lookahead as Lookahead
 from .training import Training as Training
 from .training import find_lr as find_lr
 from .training import fit as fit
+from .training import list_trainings as list_trainings
 
 __version__: str

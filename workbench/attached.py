@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
+from threading import Lock, RLock
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
@@ -14,7 +17,7 @@ if TYPE_CHECKING:
     from workbench.preprocessing import Preprocessing
     from workbench.training import Training
 
-__all__ = ["EXAMPLE_ROWS", "Attached", "attached"]
+__all__ = ["EXAMPLE_ROWS", "Attached", "attached", "lock_of", "released"]
 
 EXAMPLE_ROWS = 4  # raw rows kept to show what a model takes
 
@@ -39,8 +42,28 @@ class Attached:
 
 
 _models: WeakKeyDictionary[nn.Module, Attached] = WeakKeyDictionary()
+_locks: WeakKeyDictionary[nn.Module, RLock] = WeakKeyDictionary()  # apart: a copy is free
+_guard = Lock()
 
 
 def attached(model: nn.Module) -> Attached:
     """Return what is remembered of `model`, empty at first; change it in place."""
-    return _models.setdefault(model, Attached())
+    with _guard:
+        return _models.setdefault(model, Attached())
+
+
+def lock_of(model: nn.Module) -> RLock:
+    """Return the lock that the thread holds which moves the model's weights; it is reentrant."""
+    with _guard:
+        return _locks.setdefault(model, RLock())
+
+
+@contextlib.contextmanager
+def released(model: nn.Module) -> Iterator[None]:
+    """Let other threads have the model for the while; the caller holds its lock, once."""
+    lock = lock_of(model)
+    lock.release()
+    try:
+        yield
+    finally:
+        lock.acquire()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import random
+import threading
 from collections.abc import Iterator
 from numbers import Integral
 from typing import Any
@@ -17,6 +18,9 @@ from workbench.errors import RequestError
 from workbench.types import JSON
 
 __all__ = [
+    "OwnDraws",
+    "alone",
+    "apart",
     "check_seed",
     "generator",
     "random_state",
@@ -24,6 +28,10 @@ __all__ = [
     "seed_everything",
     "undisturbed",
 ]
+
+
+_thread = threading.local()
+_turn = threading.RLock()  # whose turn it is to have the global generators
 
 
 def check_seed(seed: Any) -> None:
@@ -89,12 +97,74 @@ def restore_random_state(state: JSON) -> None:
 
 @contextlib.contextmanager
 def undisturbed() -> Iterator[None]:
-    """Give the global generators back at the end as they were at the beginning."""
-    before = random_state()
+    """Give the global generators back at the end as they were at the beginning.
+
+    Trainings that borrow them in other threads wait until then.
+    """
+    with _turn:
+        before = random_state()
+        try:
+            yield
+        finally:
+            restore_random_state(before)
+
+
+def alone() -> bool:
+    """Return whether this thread may set the global generators: not while cells run beside it."""
+    return not getattr(_thread, "apart", False)
+
+
+@contextlib.contextmanager
+def apart() -> Iterator[None]:
+    """Let this thread, for the while, leave the global generators to the others."""
+    _thread.apart = True
     try:
         yield
     finally:
-        restore_random_state(before)
+        _thread.apart = False
+
+
+class OwnDraws:
+    """A course of the global generators of its own, put in their place for moments at a time.
+
+    So a thread can use code that draws globally, and two such threads do not disturb each other.
+    What another thread draws in these very moments comes from this course, and moves it.
+
+    Args:
+        seed: what the course begins with.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self._own: tuple[Any, ...] | None = None
+        self._theirs: tuple[Any, ...] = ()
+        self._seed = seed
+
+    def __enter__(self) -> OwnDraws:
+        _turn.acquire()
+        self._theirs = _states()
+        if self._own is None:
+            random.seed(self._seed)
+            np.random.seed(self._seed)
+            torch.default_generator.manual_seed(self._seed)  # of the CPU alone
+        else:
+            _set_states(self._own)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._own = _states()
+        _set_states(self._theirs)
+        _turn.release()
+
+
+def _states() -> tuple[Any, ...]:
+    return random.getstate(), np.random.get_state(legacy=True), torch.get_rng_state()
+
+
+def _set_states(states: tuple[Any, ...]) -> None:
+    python, numpy, torchs = states
+    random.setstate(python)
+    np.random.set_state(numpy)
+    torch.set_rng_state(torchs)
 
 
 def _hex(state: Tensor) -> str:

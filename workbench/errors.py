@@ -17,6 +17,7 @@ ends with when nothing catches it.
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
@@ -33,6 +34,7 @@ __all__ = [
     "TamperedError",
     "UnknownNameError",
     "WorkbenchError",
+    "let_go",
 ]
 
 
@@ -110,3 +112,10 @@ class TamperedError(WorkbenchError, ValueError):
 
 class ServiceError(WorkbenchError, RuntimeError):
     """A service that cannot start, or that answered with an error."""
+
+
+def let_go(error: BaseException | None) -> None:
+    """Empty the frames of an error's traceback, and of its causes', which keep tensors alive."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__

@@ -29,6 +29,7 @@ from workbench.attached import attached
 from workbench.errors import RequestError, TamperedError, UnknownNameError
 from workbench.evaluation import Evaluation, infer, preprocessing_of
 from workbench.home import home, new_folder, read_json, write_file, write_json
+from workbench.modes import settled
 from workbench.preprocessing import Preprocessing
 from workbench.registry.architectures import architecture_of, rebuild
 from workbench.registry.programs import save_program
@@ -159,7 +160,13 @@ def publish(
         )
     _check_name(name)
     metrics = _metrics(evaluation)
-    rows = _example(model, example)
+    with settled(model):
+        made = _publish(model, name, metrics, _example(model, example))
+    journal.note("publish", ref=made.ref, folder=str(made.folder))
+    return made
+
+
+def _publish(model: nn.Module, name: str, metrics: dict[str, float], rows: Any) -> ModelVersion:
     preprocessing = preprocessing_of(model, rows)
     raw = preprocessing.batch(rows)
     architecture = architecture_of(model, raw, preprocessing) or {"program": "program.pt2"}
@@ -187,7 +194,6 @@ def publish(
     }
     made = _write(name, record, files)
     memory.version = made.ref
-    journal.note("publish", ref=made.ref, folder=str(made.folder))
     return made
 
 

@@ -13,6 +13,7 @@ from workbench.attached import attached
 from workbench.datasets.splits import content_hash
 from workbench.errors import RequestError
 from workbench.evaluation import infer, preprocessing_of
+from workbench.modes import settled
 from workbench.preprocessing import Preprocessing
 from workbench.registry import ModelVersion, signature_of, version
 from workbench.serving.client import check_name
@@ -94,7 +95,8 @@ def _published(published: ModelVersion, name: str) -> Served:
 def _snapshot(model: nn.Module, name: str, example: Any) -> Served:
     rows = _rows(model, example)
     try:
-        module = copy.deepcopy(model)
+        with settled(model):
+            module = copy.deepcopy(model)
     except (RuntimeError, TypeError) as error:
         raise RequestError(
             f"{type(model).__name__} cannot be copied, and a service needs a snapshot of its own: "

@@ -6,6 +6,7 @@ from workbench.training.checkpoints import Checkpoint
 from workbench.training.finding import LearningRates, find_lr
 from workbench.training.fitting import fit
 from workbench.training.histories import History
+from workbench.training.recorded import list_trainings
 from workbench.training.settings import Settings
 from workbench.training.trainings import Training
 
@@ -21,4 +22,5 @@ __all__ = [
     "Training",
     "find_lr",
     "fit",
+    "list_trainings",
 ]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 import torch
@@ -11,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from workbench.datasets import Split
-from workbench.determinism import generator, seed_everything
+from workbench.determinism import OwnDraws, alone, generator, seed_everything
 from workbench.errors import RequestError
 from workbench.preprocessing import Preprocessing, as_tensor
 from workbench.training.augmentations import Augment, Draws
@@ -159,28 +161,35 @@ class LoaderBatches:
             RequestError: the loader gives fewer batches than it said.
         """
         draw = generator(self._seed, "order", number)
-        seed_everything(draw.initial_seed() % 2**32)  # for what the dataset itself draws
-        for one, _ in self._lent:
-            one.generator = draw
-        self._loader._iterator = None  # workers that persist would keep random states of their own
-        batches = iter(self._loader)
-        for done in range(skip):
-            if next(batches, None) is None:
-                raise self._too_few(done)
-        return self._ready(batches, skip)
+        seed = draw.initial_seed() % 2**32
+        draws = contextlib.nullcontext() if alone() else OwnDraws(seed)
+        if alone():
+            seed_everything(seed)  # for what the dataset itself draws
+        with draws:
+            for one, _ in self._lent:
+                one.generator = draw
+            self._loader._iterator = None  # workers that persist would keep random states
+            batches = iter(self._loader)
+            for done in range(skip):
+                if next(batches, None) is None:
+                    raise self._too_few(done)
+        return self._ready(batches, skip, draws)
 
     def let_go(self) -> None:
         """Give the loader its own generators back."""
         for one, own in self._lent:
             one.generator = own
 
-    def _ready(self, batches: Iterator[Any], done: int) -> Iterator[tuple[Tensor, Tensor]]:
-        for batch in itertools.islice(batches, self.steps_per_epoch - done):
+    def _ready(
+        self, batches: Iterator[Any], done: int, draws: AbstractContextManager[Any]
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        for step in range(done, self.steps_per_epoch):
+            with draws:
+                batch = next(batches, None)
+            if batch is None:
+                raise self._too_few(step)
             inputs, targets = as_tensors(batch)
             yield self._preprocessing(inputs.to(self._device)), targets.to(self._device)
-            done += 1
-        if done < self.steps_per_epoch:
-            raise self._too_few(done)
 
     def _too_few(self, found: int) -> RequestError:
         return RequestError(

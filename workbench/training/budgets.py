@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
@@ -21,15 +20,12 @@ from workbench.training.loop import train
 from workbench.training.optimizers import Maker, make_optimizer
 from workbench.training.phases import Phase
 from workbench.training.scores import validate
-from workbench.training.settings import Settings, number, whole
+from workbench.training.settings import Settings, planned_steps
 from workbench.training.trainings import Training
-from workbench.types import JSON
 
 __all__ = [
     "extended",
     "measured_steps",
-    "one_budget",
-    "planned_steps",
     "whole_budget",
 ]
 
@@ -39,43 +35,6 @@ _WARM_UP = 3  # steps that are not timed: the first ones allocate
 _TRIAL = 0.04  # of the budget, at most
 _LONG_ENOUGH = 2.0  # seconds of a trial; longer only to see a whole epoch
 _SCORED_ROWS = 1_024  # of the validation split, to time it
-
-
-def planned_steps(
-    epochs: float | None, steps: int | None, steps_per_epoch: int, *, default: float
-) -> int:
-    """Return how many steps a budget in epochs or steps comes to.
-
-    Args:
-        epochs: passes over the training rows; may be a fraction.
-        steps: updates, instead.
-        steps_per_epoch: steps of one pass.
-        default: epochs, where neither is given.
-
-    Raises:
-        RequestError: it is no number, or not more than 0.
-    """
-    if steps is not None:
-        return whole("steps", steps)
-    amount = number("epochs", default if epochs is None else epochs)
-    if not 0 < amount < math.inf:
-        raise RequestError(f"epochs must be more than 0, got {amount}")
-    return max(1, round(amount * steps_per_epoch))
-
-
-def one_budget(given: Mapping[str, Any]) -> JSON:
-    """Return the budget that was given, of which there can be one: epochs, steps or minutes.
-
-    Raises:
-        RequestError: there are several, or the minutes are no number, or not more than 0.
-    """
-    found = {name: value for name, value in given.items() if value is not None}
-    if len(found) > 1:
-        listed = ", ".join(f"{name}={value}" for name, value in found.items())
-        raise RequestError(f"give epochs, steps or minutes, and one of them only: got {listed}")
-    if "minutes" in found and not 0 < number("minutes", found["minutes"]) < math.inf:
-        raise RequestError(f"minutes must be more than 0, got {found['minutes']}")
-    return found
 
 
 def whole_budget(
@@ -88,25 +47,28 @@ def whole_budget(
     had = then.phases if then else ()
     if had and not budget:
         return had
+    begun = [p for p in had if not p.added and not p.start]
     if "minutes" in budget:
-        spent = sum(phase.minutes or 0.0 for phase in had if not phase.start)
-        more = float(budget["minutes"]) - spent
-        if had and (more < 0 or any(phase.minutes is None for phase in had)):
+        minutes = float(budget["minutes"])
+        before = sum(p.minutes or 0.0 for p in begun)
+        if had and (minutes < before or any(p.minutes is None for p in begun)):
             raise RequestError(
-                f"minutes={budget['minutes']:g} is not a larger budget than the training was begun "
-                f"with, {_told(had)}: pass that, more, or none to finish it"
+                f"minutes={minutes:g} is not a larger budget than the training was begun with, "
+                f"{_told(begun)}: pass that, more, or none to finish it"
             )
-        return had if had and more == 0 else (*had, _in_minutes(more, measure))
+        more = minutes - sum(p.minutes or 0.0 for p in had if not p.start)
+        return (*had, _in_minutes(more, measure)) if minutes > before and more > 0 else had
     total = planned_steps(
         budget.get("epochs"), budget.get("steps"), steps_per_epoch, default=_EPOCHS
     )
-    more_steps = total - sum(phase.steps for phase in had)
-    if more_steps < 0:
+    before = sum(p.planned for p in begun)
+    if total < before:
         raise RequestError(
-            f"a budget of {total:,} steps is less than the training was begun with, {_told(had)}: "
-            "pass that, more, or none to finish it"
+            f"a budget of {total:,} steps is less than the training was begun with, "
+            f"{_told(begun)}: pass that, more, or none to finish it"
         )
-    return (*had, Phase(more_steps, more_steps)) if more_steps else had
+    more_steps = total - sum(p.steps for p in had)
+    return (*had, Phase(more_steps, more_steps)) if total > before and more_steps > 0 else had
 
 
 def extended(
@@ -117,9 +79,9 @@ def extended(
 ) -> tuple[Phase, ...]:
     """Return the phases of a training that is extended by a budget."""
     if "minutes" in budget:
-        return (*had, _in_minutes(float(budget["minutes"]), measure))
+        return (*had, replace(_in_minutes(float(budget["minutes"]), measure), added=True))
     steps = planned_steps(budget.get("epochs"), budget.get("steps"), steps_per_epoch, default=1)
-    return (*had, Phase(steps, steps))
+    return (*had, Phase(steps, steps, added=True))
 
 
 def _in_minutes(minutes: float, measure: Callable[[float], int]) -> Phase:
@@ -129,9 +91,8 @@ def _in_minutes(minutes: float, measure: Callable[[float], int]) -> Phase:
 
 def _told(phases: Sequence[Phase]) -> str:
     return " and ".join(
-        f"minutes={p.minutes:g}" if p.minutes is not None else f"{p.steps:,} steps"
+        f"minutes={p.minutes:g}" if p.minutes is not None else f"{p.planned:,} steps"
         for p in phases
-        if not p.start
     )
 
 
@@ -187,6 +148,7 @@ def _trial(job: Job, settings: Settings, n: int, maker: Maker | None) -> float:
         model_ref=weakref.ref(model),
         optimizer=make_optimizer(model, trial, maker),
         rates=[1e-12 * settings.lr] * n,
+        ends=[n] * n,
         held=job.average.start(model) if job.average else {},
         validation=None,
         clock=None,
@@ -196,7 +158,7 @@ def _trial(job: Job, settings: Settings, n: int, maker: Maker | None) -> float:
         correct=0,
         seen=0,
     )
-    with undisturbed():
+    with undisturbed():  # also beside other threads: cells wait until the first step is done
         started = time.perf_counter()
         train(twin, Training(trial, Path()))
         return time.perf_counter() - started

@@ -71,7 +71,9 @@ class EarlyStopping(Callback):
 
     def _is_over(self, training: Training) -> bool:
         """Return whether no epoch since the last extension was the best for too long."""
-        begun = sum(phase.steps for phase in training.settings.phases[:-1])
+        phases = training.settings.phases
+        last = max(i for i, phase in enumerate(phases) if not phase.start)  # sized anew, it goes on
+        begun = sum(phase.steps for phase in phases[:last])
         rows = [r for r in training.history.epochs if r["step"] > begun and self.figure in r]
         if not rows:
             return False

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from workbench.errors import RequestError, TamperedError
 from workbench.home import write_file
+from workbench.modes import settled
 from workbench.types import JSON
 
 __all__ = [
@@ -86,7 +87,8 @@ class Checkpoint:
             TamperedError: the file is damaged.
         """
         state = read_checkpoint(self.path)
-        copy_into(model, {**state.part("model"), **state.part("average")}, str(self.path))
+        with settled(model):
+            copy_into(model, {**state.part("model"), **state.part("average")}, str(self.path))
 
 
 class Checkpoints:
@@ -99,10 +101,17 @@ class Checkpoints:
         folder: theirs alone; made when the first is written.
         every: seconds from one to the next.
         told: called with each checkpoint once it is on disk, at the next look.
+        say: called with a line about one that could not be written.
     """
 
-    def __init__(self, folder: Path, every: float, told: Callable[[Checkpoint], None]) -> None:
-        self._folder, self._every, self._told = folder, every, told
+    def __init__(
+        self,
+        folder: Path,
+        every: float,
+        told: Callable[[Checkpoint], None],
+        say: Callable[[str], None] = warnings.warn,
+    ) -> None:
+        self._folder, self._every, self._told, self._say = folder, every, told, say
         self._next = time.perf_counter() + every
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
         for half in folder.glob(".*.safetensors.*"):  # left by a process that was killed over it
@@ -121,7 +130,11 @@ class Checkpoints:
         self._collect()
         self._owed = best or self._owed
         self._next = time.perf_counter() + self._every
-        self._writing = self._pool.submit(self._write, state, self._owed)
+        try:
+            self._writing = self._pool.submit(self._write, state, self._owed)
+        except RuntimeError:  # Python is ending and starts no more threads: the last word counts
+            self._writing = Future()
+            self._writing.set_result(self._write(state, self._owed))
 
     def close(self) -> None:
         """Wait until everything is written."""
@@ -148,10 +161,9 @@ class Checkpoints:
         except OSError as error:
             last = list_checkpoints(self._folder)
             saved = f"that of step {last[-1].step:,} is the last" if last else "there is none yet"
-            warnings.warn(
+            self._say(
                 f"a checkpoint could not be written to {self._folder}: "
-                f"{error.strerror or error}; {saved}, and the training goes on: make room there",
-                stacklevel=2,
+                f"{error.strerror or error}; {saved}, and the training goes on: make room there"
             )
         else:
             self._owed = None

@@ -83,7 +83,9 @@ class Clock:
             self._ends = now + self._seconds - (step - begins) * self._pace.step
             self._begin(now, step, settings.steps)
         seconds, steps = self._due
-        if self._ends is None or step >= settings.steps or (now < seconds and step < steps):
+        if self._ends is None or step in (self._seen[1], settings.steps):
+            return False
+        if now < seconds and step < steps:
             return False
         pace = self._measured(now, step)
         left = max(1, pace.steps_in(self._ends - now, after=step))

@@ -7,7 +7,6 @@ there is no state that an interruption could lose.
 from __future__ import annotations
 
 import contextlib
-import warnings
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -82,27 +81,25 @@ def _dropout(layer: Any, draws: torch.Generator, x: Tensor) -> Tensor:
 
 
 class GlobalWatch:
-    """Notices draws on torch's global generator while a training runs, and says so once."""
+    """Notices draws on torch's global generator while a training runs."""
 
     def __init__(self) -> None:
         self._state: Tensor | None = torch.get_rng_state()
         self._first = True
 
-    def look(self) -> None:
-        """Compare with the look before; the first one comes right after the first step."""
+    def look(self) -> str:
+        """Return what to say of draws since the look before, once; the first is after a step."""
         if self._state is None or torch.equal(self._state, torch.get_rng_state()):
             self._first = False
-            return
+            return ""
         self._state = None
         if self._first:
-            text = (
+            return (
                 "the model or the loss draws from torch's global generator, which any other cell "
                 "could move: use nn.Dropout rather than F.dropout, and a torch.Generator of your "
                 "own for other noise"
             )
-        else:
-            text = (
-                "something drew from torch's global generator during this training, a callback or "
-                "another cell; the training's own numbers do not depend on it"
-            )
-        warnings.warn(text, stacklevel=2)
+        return (
+            "something drew from torch's global generator during this training, a callback or "
+            "another cell; the training's own numbers do not depend on it"
+        )

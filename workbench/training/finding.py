@@ -15,6 +15,7 @@ from workbench.attached import attached
 from workbench.datasets import Dataset
 from workbench.determinism import check_seed
 from workbench.errors import DivergedError, UnknownNameError
+from workbench.modes import settled
 from workbench.progress import progress
 from workbench.training.callbacks import Callback
 from workbench.training.loop import train
@@ -91,7 +92,8 @@ def find_lr(
         if name not in _TAKEN:
             raise UnknownNameError("argument of find_lr", name, _TAKEN)
     given, loader = taken("find_lr", data, model)
-    twin = copy.deepcopy(model)
+    with settled(model):
+        twin = copy.deepcopy(model)
     attached(twin).__dict__.update(vars(attached(model)))
     factor = (_HIGHEST / _LOWEST) ** (1 / max(1, whole("steps", steps) - 1))
     rates = [_LOWEST * factor**i for i in range(steps)]

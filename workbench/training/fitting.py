@@ -7,8 +7,7 @@ import math
 import signal
 import threading
 import time
-import traceback
-import warnings
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -21,17 +20,12 @@ from workbench import journal
 from workbench.attached import EXAMPLE_ROWS, attached
 from workbench.datasets import Dataset
 from workbench.determinism import check_seed
-from workbench.errors import DivergedError, RequestError
+from workbench.errors import DivergedError, RequestError, let_go
 from workbench.evaluation.losses import Loss
-from workbench.modes import evaluating
+from workbench.modes import evaluating, settled
 from workbench.training.augmentations import Augment
 from workbench.training.averages import Average
-from workbench.training.budgets import (
-    extended,
-    measured_steps,
-    one_budget,
-    whole_budget,
-)
+from workbench.training.budgets import extended, measured_steps, whole_budget
 from workbench.training.callbacks import Callback
 from workbench.training.checkpoints import (
     Checkpoint,
@@ -51,14 +45,16 @@ from workbench.training.folders import (
     state_of,
     warn_of_changes,
 )
+from workbench.training.histories import HistoryFiles
 from workbench.training.jobs import restore, weights_of
+from workbench.training.live import begin, is_live
 from workbench.training.loop import train
 from workbench.training.optimizers import Maker
-from workbench.training.phases import Phase, all_rates, cut_short
+from workbench.training.phases import Phase, cut_short
 from workbench.training.planning import Plan, make_plan, name_of, prepared, taken
 from workbench.training.pulses import Pulse
 from workbench.training.schedules import Schedule
-from workbench.training.settings import Settings, number
+from workbench.training.settings import Settings, number, one_budget
 from workbench.training.trainings import Training
 from workbench.types import JSON
 
@@ -94,11 +90,14 @@ def fit(  # noqa: PLR0913 - each is a word that its field knows
     resume: bool = False,
     checkpoint_every: float = 30.0,
 ) -> Training:
-    """Train a model on a dataset's training split and return the finished training.
+    """Train a model on a dataset's training split and return the training.
 
     On the CPU, with the same seed, data, settings and machine, the numbers are the same bit for
     bit, also when the training was killed and resumed on the way. What is not given is taken from
     the model's `recipe`, a dictionary of these arguments, where it has one; `fit` says so.
+
+    In JupyterLab it returns after the first step and trains on in a thread of its own, in sight of
+    a view; `wait()` for the end before you read a figure. Headless, or in a script, it blocks.
 
     Args:
         model: any module whose outputs are logits or values, shaped (rows, outputs).
@@ -170,7 +169,7 @@ def fit(  # noqa: PLR0913 - each is a word that its field knows
     try:
         return _begin(model, data, asked, budget, callbacks, name, resume=resume, every=every)
     except BaseException as error:
-        _let_go(error)
+        let_go(error)
         del model, data, asked, loss, callbacks  # this frame stays in the traceback
         raise
 
@@ -191,6 +190,7 @@ def _begin(
     check_seed(asked["seed"])
     asked["seed"] = int(asked["seed"])
     given_budget = one_budget(budget)
+    _check_free(model)
     _check_trainable(model)
     given, loader = taken("fit", data, model)
     folder = folder_of(name, name_of(model))
@@ -206,30 +206,64 @@ def _begin(
     if record and then:
         check_same(folder.name, then, plan.settings)
         warn_of_changes(folder.name, record, given.fingerprint)
-        training.settings = then
-    training.more = partial(_go_on, plan, training, every)
-    _run(plan, training, partial(whole_budget, given_budget, then), every=every, since=since)
+        training.settings, training.begun = then, record["begun"]
+    training._more = partial(_go_on, plan, training, every)
+    _forget_with(model, training)
+    phases = partial(whole_budget, given_budget, then)
+    _start(plan, training, partial(_run, plan, training, phases, every=every, since=since))
     return training
 
 
 def _go_on(plan: Plan, training: Training, every: float, budget: JSON) -> None:
     """Extend a training: what it did not take of its budget is left, and more comes after."""
     since, more = time.perf_counter(), one_budget(budget)
+    _check_free(plan.job.model)
     if training.checkpoint is None:
         raise RequestError(f"training {training.name!r} has no checkpoint to go on from: fit again")
     had = cut_short(training.settings.phases, len(training.history))
-    training.renew()
+    training.reins.renew()
+    phases = partial(extended, more, had)
+    _start(plan, training, partial(_run, plan, training, phases, every=every, since=since))
+
+
+def _start(plan: Plan, training: Training, work: Callable[[Callable[[], None]], None]) -> None:
+    """Do the work, in a thread of its own where somebody watches in a notebook."""
+    if is_live():
+        begin(training, work)
+        return
     try:
-        _run(plan, training, partial(extended, more, had), every=every, since=since)
+        work(_nobody_waits)
     except BaseException as error:
-        _let_go(error)
+        training.fail(error)
         raise
+    if training.reins.interrupted:
+        raise KeyboardInterrupt(
+            f"training {training.name!r} is kept as it was after step {plan.job.step:,}: "
+            f"fit(..., name={training.name!r}, resume=True) goes on"
+        )
+
+
+def _forget_with(model: nn.Module, training: Training) -> None:
+    """Let go of data and optimizer when the model dies, though a view may keep the training."""
+    handle = weakref.ref(training)
+
+    def forget() -> None:
+        kept = handle()
+        if kept is not None:
+            kept._more = None
+
+    weakref.finalize(model, forget).atexit = False
+
+
+def _nobody_waits() -> None:
+    pass
 
 
 def _run(
     plan: Plan,
     training: Training,
     phases: Callable[[Callable[[float], int], int], tuple[Phase, ...]],
+    begun: Callable[[], None],
     *,
     every: float,
     since: float,
@@ -240,35 +274,31 @@ def _run(
         plan: what was decided.
         training: new, or one that goes on: with a checkpoint, and phases in its settings.
         phases: from a way to measure minutes and steps an epoch, to the whole budget.
+        begun: called when the first step is done.
         every: seconds between checkpoints.
         since: when the user began to wait.
     """
     job, model = plan.job, plan.job.model
-    training.environment = environment()
     settings = replace(plan.settings, phases=training.settings.phases)
-    with claimed(training.folder), prepared(model, settings):
+    training.environment = environment()
+    with claimed(training.folder), settled(model), prepared(model, settings):
         job.held = job.average.start(model) if job.average else {}
         measure = partial(measured_steps, job, settings, since=since, maker=plan.maker)
         budget = phases(measure, settings.steps_per_epoch)
         training.settings = replace(settings, phases=budget)
-        job.rates = all_rates(budget, job.schedule, settings.lr)
+        job.follow(training.settings)
         last = training.checkpoint
         if last is not None:
             restore(job, training, read_checkpoint(last.path), str(last.path))
         with _kept(plan, training):
             if job.step < training.settings.steps:
-                _take_steps(plan, training, every)
+                _take_steps(plan, training, every, begun)
             else:
                 training.state = "done"
             copy_into(model, weights_of(job), str(training.folder))
-    if training.interrupted:
-        raise KeyboardInterrupt(
-            f"training {training.name!r} is kept as it was after step {job.step:,}: "
-            f"fit(..., name={training.name!r}, resume=True) goes on"
-        )
 
 
-def _take_steps(plan: Plan, training: Training, every: float) -> None:
+def _take_steps(plan: Plan, training: Training, every: float, begun: Callable[[], None]) -> None:
     job = plan.job
     told = job.hooks("on_checkpoint")
 
@@ -276,18 +306,20 @@ def _take_steps(plan: Plan, training: Training, every: float) -> None:
         for hook in told:
             hook(training, checkpoint)
 
-    checkpoints = Checkpoints(training.folder / "checkpoints", every, tell)
+    folder = training.folder / "checkpoints"
     with (
-        Pulse(training) as pulse,
-        contextlib.closing(checkpoints),
+        Pulse(training, begun) as pulse,
+        contextlib.closing(Checkpoints(folder, every, tell, training.say)) as checkpoints,
+        contextlib.closing(HistoryFiles(training.folder)) as files,
         _interruptible(training),
     ):
+        training.reins.drop_word(training.folder)
         if plan.followed:
             pulse.say(_said(plan))
         for hook in job.hooks("on_start"):
             hook(training)
-        train(job, training, pulse=pulse, checkpoints=checkpoints)
-    if training.interrupted:
+        train(job, training, pulse=pulse, checkpoints=checkpoints, files=files)
+    if training.reins.interrupted:
         training.state = "interrupted"
     elif job.step < training.settings.steps:
         training.state = "stopped"
@@ -333,18 +365,10 @@ def _write(training: Training) -> None:
     try:
         training.write()
     except OSError as error:
-        warnings.warn(
+        training.say(
             f"the record of training {training.name!r} could not be written to {training.folder}: "
-            f"{error.strerror}; its checkpoints so far are there: make room",
-            stacklevel=2,
+            f"{error.strerror}; its checkpoints so far are there: make room"
         )
-
-
-def _let_go(error: BaseException | None) -> None:
-    """Empty the frames of an error's traceback, which would keep tensors alive."""
-    while error is not None:
-        traceback.clear_frames(error.__traceback__)
-        error = error.__cause__ or error.__context__
 
 
 @contextlib.contextmanager
@@ -357,7 +381,7 @@ def _interruptible(training: Training) -> Iterator[None]:
 
     def interrupt(number: int, frame: Any) -> None:
         signal.signal(signal.SIGINT, before)
-        training.interrupt()
+        training.reins.stop(interrupted=True)
 
     if before is not None:
         signal.signal(signal.SIGINT, interrupt)
@@ -378,6 +402,14 @@ def _check_trainable(model: nn.Module) -> None:
             f"{name} is kept as a program, which can be asked and served, not trained: "
             "fit a model made from its class"
         ) from None
+
+
+def _check_free(model: nn.Module) -> None:
+    other = attached(model).training
+    if other is not None and other.is_going:
+        raise RequestError(
+            f"the model is being trained by {other.name!r}: stop() that training, or wait() for it"
+        )
 
 
 def _advice(training: Training, usual: float) -> str:

@@ -18,7 +18,7 @@ from workbench.devices import hardware
 from workbench.errors import RequestError, TamperedError
 from workbench.home import home, read_json
 from workbench.training.settings import Settings
-from workbench.training.trainings import RECORD
+from workbench.training.trainings import RECORD, TrainingState
 from workbench.types import JSON, NAME_PATTERN
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "warn_of_changes",
 ]
 
+_MOMENT = 0.2  # seconds; whoever looks at a training's state takes its lock for less
 _CHOICES = {"phases", "fingerprint", "threads"}  # settled once, or only warned of
 
 
@@ -76,10 +77,10 @@ def kept_record(folder: Path) -> JSON | None:
     return record
 
 
-def state_of(folder: Path) -> str:
+def state_of(folder: Path) -> TrainingState:
     """Return the state of the training in a folder; killed where it was running and no more is."""
     record = kept_record(folder)
-    state = str(record["state"]) if record else "new"
+    state: TrainingState = record["state"] if record else "killed"
     if state not in ("running", "paused"):
         return state
     lock = FileLock(folder / ".lock", timeout=0)
@@ -98,7 +99,7 @@ def claimed(folder: Path) -> Iterator[None]:
     Raises:
         RequestError: another training is writing there, or nobody can.
     """
-    lock = FileLock(folder / ".lock", timeout=0)
+    lock = FileLock(folder / ".lock", timeout=_MOMENT)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire()

@@ -1,10 +1,20 @@
-"""What happened during a training: a loss a step, figures an epoch."""
+"""What happened during a training: a loss a step, figures an epoch; in memory, and in two files.
+
+The files are appended to while the training runs, so that it can be watched from elsewhere and is
+found again: `steps.f64` with three numbers a step (loss, learning rate, seconds since the start),
+and `epochs.jsonl` with a line an epoch.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import json
+import os
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
 from workbench.errors import UnknownNameError
@@ -12,7 +22,10 @@ from workbench.errors import UnknownNameError
 if TYPE_CHECKING:
     from workbench.pictures import Picture
 
-__all__ = ["History"]
+__all__ = ["History", "HistoryFiles"]
+
+_STEPS, _EPOCHS = "steps.f64", "epochs.jsonl"
+_A_STEP = 24  # bytes: three numbers of 8
 
 
 @dataclass
@@ -63,3 +76,73 @@ class History:
         axes.set_ylim(0, 1.05 * float(smooth.max()))
         axes.legend(frameon=False)
         return figure
+
+
+class HistoryFiles:
+    """The history of one training on disk, as far as it was looked at: losing a last bit is fine.
+
+    What counts for going on is in the checkpoints; so nothing here waits for the disk.
+
+    Args:
+        folder: of the training.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._paths = folder / _STEPS, folder / _EPOCHS
+        self._files: list[IO[bytes]] = []
+        self._written = [0, 0]
+        self.seconds = 0.0  # of the last step that was read
+
+    def begin(self, history: History) -> None:
+        """Write what a training begins with; what the files had beyond it was lost on the way."""
+        self._written = [min(len(history), self._kept_steps()), 0]
+        self._files = [path.open("ab", buffering=0) for path in self._paths]
+        self._files[0].truncate(_A_STEP * self._written[0])
+        self._files[1].truncate(0)
+        self.append(history, 0.0)
+
+    def append(self, history: History, seconds: float) -> None:
+        """Add the steps and epochs that are new; a full disk loses these, and is told elsewhere."""
+        first, row = self._written
+        n = len(history)
+        if len(history.epochs) < row:  # the row of a part of an epoch that goes on
+            self._files[1].truncate(0)
+            row = 0
+        new = np.empty((n - first, 3))
+        new[:, 0], new[:, 1] = history["loss"][first:n], history["lr"][first:n]
+        new[:, 2] = seconds
+        lines = "".join(json.dumps(r) + "\n" for r in history.epochs[row:])
+        with contextlib.suppress(OSError):
+            if n > first and self._files[0].write(new.tobytes()) < new.nbytes:
+                self._files[0].truncate(_A_STEP * first)
+                return
+            if lines:
+                self._files[1].write(lines.encode())
+            self._written = [n, row + lines.count("\n")]
+
+    def close(self) -> None:
+        """Close both files."""
+        for file in self._files:
+            file.close()
+
+    def read(self, history: History) -> None:
+        """Take up what is in the files and not in `history` yet; start anew where they shrank."""
+        if self._kept_steps() < len(history):
+            history.steps, history.epochs = History().steps, []
+        with contextlib.suppress(FileNotFoundError), self._paths[0].open("rb") as file:
+            file.seek(_A_STEP * len(history))
+            content = file.read()
+            new = np.frombuffer(content[: len(content) // _A_STEP * _A_STEP]).reshape(-1, 3)
+            history.steps["loss"] += new[:, 0].tolist()
+            history.steps["lr"] += new[:, 1].tolist()
+            if len(new):
+                self.seconds = float(new[-1, 2])
+        with contextlib.suppress(FileNotFoundError):
+            lines = self._paths[1].read_bytes().split(b"\n")[:-1]
+            history.epochs = [json.loads(line) for line in lines]
+
+    def _kept_steps(self) -> int:
+        try:
+            return os.path.getsize(self._paths[0]) // _A_STEP
+        except OSError:
+            return 0

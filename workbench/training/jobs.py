@@ -22,7 +22,9 @@ from workbench.training.batches import Batches
 from workbench.training.callbacks import Callback
 from workbench.training.checkpoints import Snapshot, copied, copy_into, tensors_of
 from workbench.training.clocks import Clock
+from workbench.training.phases import all_ends, all_rates
 from workbench.training.schedules import Schedule
+from workbench.training.settings import Settings
 from workbench.training.trainings import Training
 from workbench.types import JSON
 
@@ -42,6 +44,7 @@ class Job:
         loss: from outputs and targets to a scalar.
         optimizer: its groups have a `share` of the rate each.
         rates: the learning rate of each step, as many as there are to take.
+        ends: for each step, the one that its phase is sized to end on.
         schedule: what the rates are made by.
         validation: the split that is scored after each epoch, or None.
         average: of the weights, or None.
@@ -61,6 +64,7 @@ class Job:
     loss: Loss
     optimizer: Optimizer
     rates: list[float]
+    ends: list[int]
     schedule: Schedule
     validation: Split | None = None
     average: Average | None = None
@@ -89,6 +93,11 @@ class Job:
         """Return the methods of that name that the callbacks override."""
         empty = getattr(Callback, name)
         return [getattr(c, name) for c in self.callbacks if getattr(type(c), name) is not empty]
+
+    def follow(self, settings: Settings) -> None:
+        """Take the steps of the settings' phases from now on."""
+        self.rates = all_rates(settings.phases, self.schedule, settings.lr)
+        self.ends = all_ends(settings.phases)
 
     def let_go(self) -> None:
         """Free what only a training that runs needs; a checkpoint brings it back."""

@@ -17,6 +17,7 @@ from torch import Tensor
 from workbench.training.averages import floating
 from workbench.training.checkpoints import Checkpoints
 from workbench.training.dropout import own_dropout
+from workbench.training.histories import HistoryFiles
 from workbench.training.jobs import Job
 from workbench.training.optimizers import set_rate, train_mode
 from workbench.training.pulses import Pulse
@@ -35,19 +36,21 @@ def train(
     *,
     pulse: Pulse | None = None,
     checkpoints: Checkpoints | None = None,
+    files: HistoryFiles | None = None,
 ) -> None:
     """Take the steps that are left, writing the training's history as they go.
 
     Args:
         job: what to work with, and where it stands.
-        training: whose settings are followed; its `halted` is read after each step.
+        training: whose settings are followed; its reins are read after each step.
         pulse: shows that the training lives.
         checkpoints: keeps what it would take to go on.
+        files: keep the history where others can read it.
 
     Raises:
         DivergedError: the loss is not a number, or is a million times the first one.
     """
-    settings = training.settings
+    settings, reins = training.settings, training.reins
     device, classes = torch.device(settings.device), job.preprocessing.classes
     model, loss, optimizer, average = job.model, job.loss, job.optimizer, job.average
     forward = torch.compile(model) if settings.compile else model
@@ -57,11 +60,11 @@ def train(
     weights = [tensor.detach() for tensor in floating(model).values()]
     on_step = job.hooks("on_step")
     correct = torch.tensor(job.correct, device=device)
-    watcher = Watcher(job, training, correct, pulse, checkpoints)
+    watcher = Watcher(job, training, correct, pulse, checkpoints, files)
     next_look = 0.0  # so the first one comes right after the first step
 
     with own_dropout(model, settings.seed, device) as draws:
-        while job.step < len(job.rates) and not (training.halted and training.hold()):
+        while watcher.goes_on() and not (reins.halted and watcher.hold()):
             train_mode(model)
             for inputs, targets in watcher.begin():
                 set_rate(optimizer, job.rates[job.step])
@@ -88,13 +91,13 @@ def train(
                 job.seen += len(targets)
                 job.step += 1
                 if average is not None:
-                    average.update(job.held, weights, job.step, len(job.rates))
+                    average.update(job.held, weights, job.step, job.ends[job.step - 1])
                 if time.perf_counter() >= next_look:
                     watcher.look()
                     next_look = time.perf_counter() + _LOOK_EVERY
                 for hook in on_step:
                     hook(training, job.step)
-                if job.step == len(job.rates) or (training.halted and training.hold()):
+                if job.step == len(job.rates) or (reins.halted and watcher.hold()):
                     break
             watcher.end_epoch()
     watcher.end()

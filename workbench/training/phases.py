@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from workbench.training.schedules import Schedule, rates
 
-__all__ = ["Phase", "all_rates", "cut_short", "sized_anew"]
+__all__ = ["Phase", "all_ends", "all_rates", "cut_short", "sized_anew"]
 
 
 @dataclass(frozen=True)
@@ -20,18 +20,32 @@ class Phase:
         minutes: what `planned` was made from, where it was asked for in minutes.
         start: the progress that its schedule begins at; more than 0 where a phase of minutes was
             sized anew on the way, and this is the rest of it.
+        added: whether `extend` gave it, beyond the budget of `fit`.
     """
 
     planned: int
     steps: int
     minutes: float | None = None
     start: float = 0.0
+    added: bool = False
 
 
 def all_rates(phases: Sequence[Phase], schedule: Schedule, lr: float) -> list[float]:
     """Return the learning rate of every step, each phase under a course of its own."""
     courses = ((rates(schedule, p.planned, p.start), p.steps) for p in phases)
     return [lr * share for course, taken in courses for share in course[:taken]]
+
+
+def all_ends(phases: Sequence[Phase]) -> list[int]:
+    """Return for every step the one that its phase was sized to end on, as it was known then.
+
+    >>> all_ends((Phase(planned=4, steps=2), Phase(planned=1, steps=1, start=0.5)))
+    [4, 4, 3]
+    """
+    ends: list[int] = []
+    for phase in phases:
+        ends += [len(ends) + phase.planned] * phase.steps
+    return ends
 
 
 def cut_short(phases: Sequence[Phase], step: int) -> tuple[Phase, ...]:
@@ -65,4 +79,4 @@ def sized_anew(phases: Sequence[Phase], step: int, left: int) -> tuple[Phase, ..
     done = cut_short(phases, step)
     last = done[-1]
     progress = last.start + (1 - last.start) * last.steps / last.planned
-    return (*done, Phase(left, left, last.minutes, progress))
+    return (*done, replace(last, planned=left, steps=left, start=progress))

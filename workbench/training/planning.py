@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 
 from workbench.attached import attached
 from workbench.datasets import Card, Dataset, Split
-from workbench.determinism import generator, seed_everything, undisturbed
+from workbench.determinism import alone, generator, seed_everything, undisturbed
 from workbench.devices import choose_device, cpp_compiler, threads
 from workbench.errors import RequestError, UnknownNameError
 from workbench.models import summary
@@ -153,6 +153,7 @@ def make_plan(
             loss=loss,
             optimizer=make_optimizer(model, settings, maker),
             rates=[],
+            ends=[],
             schedule=schedule,
             validation=data.validation,
             average=average,
@@ -166,6 +167,8 @@ def make_plan(
 def prepared(model: nn.Module, settings: Settings) -> Iterator[None]:
     """Put model, threads and random numbers as a training has them, for the while.
 
+    The global generators are seeded in the main thread alone: in another one, cells run meanwhile.
+
     Args:
         model: moved to the device; frozen where its rate is 0, laid out as the settings say.
         settings: of the training.
@@ -175,9 +178,10 @@ def prepared(model: nn.Module, settings: Settings) -> Iterator[None]:
         frozen(model, settings.lr_of),
         _laid_out(model, channels_last=settings.channels_last),
         threads(settings.threads),
-        undisturbed(),
+        undisturbed() if alone() else contextlib.nullcontext(),
     ):
-        seed_everything(generator(settings.seed, "draws").initial_seed() % 2**32)
+        if alone():
+            seed_everything(generator(settings.seed, "draws").initial_seed() % 2**32)
         yield
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import sys
 import time
+from collections.abc import Callable
 
+from workbench.determinism import alone
 from workbench.progress import in_notebook, is_headless, progress
 from workbench.training.trainings import Training
 
@@ -15,13 +17,15 @@ __all__ = ["Pulse"]
 class Pulse:
     """A live line where somebody watches, else a printed line for some of the epochs.
 
-    Printed are the last epoch, and before it at most twenty, a second or more apart.
+    Printed are the last epoch, and before it at most twenty, a second or more apart. A training in
+    a thread of its own is silent: what it does is seen in its view.
     """
 
-    def __init__(self, training: Training) -> None:
-        self._training = training
-        live = not is_headless() and (in_notebook() or sys.stderr.isatty())
-        self._bar = progress(training.settings.steps, "training", unit="step") if live else None
+    def __init__(self, training: Training, begun: Callable[[], None]) -> None:
+        self._training, self._begun = training, begun
+        self._silent = not alone()
+        bar = not is_headless() and (in_notebook() or sys.stderr.isatty()) and not self._silent
+        self._bar = progress(training.settings.steps, "training", unit="step") if bar else None
         self._printed = time.perf_counter()
 
     def __enter__(self) -> Pulse:
@@ -33,6 +37,9 @@ class Pulse:
 
     def say(self, text: str) -> None:
         """Print a line about what was decided."""
+        if self._silent:
+            self._training.notes.append(text)
+            return
         stream = sys.stdout if in_notebook() else sys.stderr
         if self._bar is not None and stream is sys.stderr:
             self._bar.write(text, file=stream)
@@ -41,6 +48,7 @@ class Pulse:
 
     def look(self, step: int, loss: float) -> None:
         """Show that `step` steps are done; `loss` is the mean since the last look."""
+        self._begun()
         if self._bar is not None:
             self._bar.total = self._training.settings.steps  # minutes are sized anew on the way
             self._bar.set_postfix_str(f"loss {loss:.4f}", refresh=False)
@@ -52,6 +60,8 @@ class Pulse:
         if self._bar is not None:
             self._bar.set_postfix_str(text, refresh=False)
             self._bar.update(int(row["step"]) - self._bar.n)
+        elif self._silent:
+            return
         elif row["step"] == self._training.settings.steps or self._is_time(int(row["epoch"])):
             self._printed = time.perf_counter()
             print(text, file=sys.stdout if in_notebook() else sys.stderr, flush=True)

@@ -8,12 +8,14 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor, nn
 
+from workbench.attached import released
 from workbench.evaluation import Evaluation, infer
 from workbench.evaluation.losses import is_binary
+from workbench.modes import at_rest
 from workbench.training.checkpoints import tensors_of
 from workbench.training.jobs import Job
 
-__all__ = ["averaged", "hits", "validate"]
+__all__ = ["averaged", "hits", "lent", "validate"]
 
 
 def hits(outputs: Tensor, targets: Tensor, classes: tuple[str, ...]) -> Tensor:
@@ -50,6 +52,22 @@ def averaged(model: nn.Module, held: Mapping[str, Tensor]) -> Iterator[None]:
     try:
         _copy(own, held)
         yield
+    finally:
+        _copy(own, before)
+
+
+@contextlib.contextmanager
+def lent(model: nn.Module, held: Mapping[str, Tensor]) -> Iterator[None]:
+    """Lend the model to everyone for the while, as it answers at its best.
+
+    Whatever is done to its tensors or modes, it comes back as it was.
+    """
+    own = tensors_of(model)
+    before = {name: tensor.detach().clone() for name, tensor in own.items()}
+    try:
+        _copy(own, held)
+        with at_rest(model), released(model):
+            yield
     finally:
         _copy(own, before)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from numbers import Integral, Real
 from typing import Any
@@ -12,7 +12,7 @@ from workbench.errors import RequestError, UnknownNameError
 from workbench.training.phases import Phase
 from workbench.types import JSON
 
-__all__ = ["Settings", "number", "whole"]
+__all__ = ["Settings", "number", "one_budget", "planned_steps", "whole"]
 
 _PRECISIONS = ("fp32", "bf16")
 
@@ -125,6 +125,43 @@ def whole(name: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
         raise RequestError(f"{name} must be a whole number from 1 up, got {value!r}")
     return int(value)
+
+
+def one_budget(given: Mapping[str, Any]) -> JSON:
+    """Return the budget that was given, of which there can be one: epochs, steps or minutes.
+
+    Raises:
+        RequestError: there are several, or the minutes are no number, or not more than 0.
+    """
+    found = {name: value for name, value in given.items() if value is not None}
+    if len(found) > 1:
+        listed = ", ".join(f"{name}={value}" for name, value in found.items())
+        raise RequestError(f"give epochs, steps or minutes, and one of them only: got {listed}")
+    if "minutes" in found and not 0 < number("minutes", found["minutes"]) < math.inf:
+        raise RequestError(f"minutes must be more than 0, got {found['minutes']}")
+    return found
+
+
+def planned_steps(
+    epochs: float | None, steps: int | None, steps_per_epoch: int, *, default: float
+) -> int:
+    """Return how many steps a budget in epochs or steps comes to.
+
+    Args:
+        epochs: passes over the training rows; may be a fraction.
+        steps: updates, instead.
+        steps_per_epoch: steps of one pass.
+        default: epochs, where neither is given.
+
+    Raises:
+        RequestError: it is no number, or not more than 0.
+    """
+    if steps is not None:
+        return whole("steps", steps)
+    amount = number("epochs", default if epochs is None else epochs)
+    if not 0 < amount < math.inf:
+        raise RequestError(f"epochs must be more than 0, got {amount}")
+    return max(1, round(amount * steps_per_epoch))
 
 
 def _between(name: str, value: float, low: float, high: float, *, open_low: bool = False) -> None:

@@ -3,38 +3,52 @@
 from __future__ import annotations
 
 import threading
-import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from workbench import journal
-from workbench.errors import RequestError
+from workbench.errors import RequestError, let_go
 from workbench.home import write_json
 from workbench.training.checkpoints import Checkpoint, best_checkpoint, list_checkpoints
 from workbench.training.histories import History
-from workbench.training.settings import Settings
+from workbench.training.reins import Reins
+from workbench.training.settings import Settings, one_budget, planned_steps
 from workbench.types import JSON
+
+if TYPE_CHECKING:
+    from workbench.pictures import Picture
+    from workbench.widgets import TrainingView
 
 __all__ = ["RECORD", "Training", "TrainingState"]
 
-TrainingState = Literal["running", "paused", "done", "stopped", "failed", "interrupted"]
+TrainingState = Literal["running", "paused", "done", "stopped", "failed", "interrupted", "killed"]
 
 RECORD = "training.json"
+_TICK = 0.1  # seconds after which a wait looks whether it was interrupted
 
 
-@dataclass
+@dataclass(eq=False)
 class Training:
     """One call to `fit`: what it was told, what happened, how it ended, and where it is kept.
 
+    In JupyterLab it is a live handle: the training goes on in a thread of its own while cells run.
+
     Args:
         settings: everything that decides its numbers.
-        folder: where its record and its checkpoints are.
+        folder: where its record, its history and its checkpoints are.
         history: a loss a step, figures an epoch.
-        state: `"running"`, `"paused"`, `"done"`, `"stopped"`, `"failed"` or `"interrupted"`.
+        state: `"running"`, `"paused"`, `"done"`, `"stopped"`, `"failed"`, `"interrupted"` or, read
+            from the files of a process that is gone, `"killed"`.
         seconds: how long it took, pauses left out, what was done before an interruption included.
         environment: what its numbers depend on besides the settings.
+        error: what a failed one failed of.
+        notes: what was said on the way, where nobody could be told.
+        reins: what steers it.
+        views: that show it live.
+        begun: when, in UTC.
     """
 
     settings: Settings
@@ -43,12 +57,14 @@ class Training:
     state: TrainingState = "running"
     seconds: float = 0.0
     environment: JSON = field(default_factory=dict, repr=False)
-    halted: bool = field(default=False, repr=False)  # the one thing that the loop reads each step
-    interrupted: bool = field(default=False, repr=False)
-    waited: float = field(default=0.0, repr=False)  # seconds of pauses
-    _stopping: bool = field(default=False, repr=False)
-    _going: threading.Event = field(default_factory=threading.Event, repr=False, compare=False)
-    more: Callable[[JSON], None] | None = field(default=None, repr=False, compare=False)
+    error: BaseException | None = field(default=None, repr=False)
+    notes: list[str] = field(default_factory=list, repr=False)
+    reins: Reins = field(default_factory=Reins, repr=False)
+    views: list[Any] = field(default_factory=list, repr=False)
+    begun: str = field(default_factory=journal.now, repr=False)
+    _more: Callable[[JSON], None] | None = field(default=None, repr=False)
+    _thread: threading.Thread | None = field(default=None, repr=False)
+    _over: threading.Event = field(default_factory=threading.Event, repr=False)
 
     @property
     def name(self) -> str:
@@ -71,43 +87,57 @@ class Training:
         """The checkpoint of the epoch with the lowest validation loss, or loss where none is."""
         return best_checkpoint(self.folder / "checkpoints")
 
-    def wait(self) -> Training:
-        """Return when the training has ended; `fit` waits itself, so that is at once."""
-        return self
-
-    def stop(self) -> None:
-        """End the training after the step it is in; `extend` or `resume=True` goes on later."""
-        self._stopping = self.halted = True
-        self._going.set()
-
-    def interrupt(self) -> None:
-        """End it as `stop` does, with nothing more than a last checkpoint."""
-        self.interrupted = True
-        self.stop()
+    @property
+    def is_going(self) -> bool:
+        """Whether it is running or paused."""
+        return self.state in ("running", "paused")
 
     def pause(self) -> None:
-        """Hold the training after the step it is in, until `unpause` or `stop`."""
-        self._going.clear()
-        self.halted = True
+        """Hold the training after the step it is in; until `unpause` the model can be used."""
+        self.reins.pause()
 
     def unpause(self) -> None:
         """Let a paused training go on."""
-        self._going.set()
+        self.reins.unpause()
 
-    def renew(self) -> None:
-        """Forget that it was stopped, before it is extended."""
-        self._stopping = self.halted = self.interrupted = False
+    def stop(self) -> None:
+        """End the training after the step it is in; `extend` or `resume=True` goes on later."""
+        self.reins.stop()
 
-    def hold(self) -> bool:
-        """Wait while the training is paused; return whether to stop. Called by the loop."""
-        if not self._stopping:
-            self.state, since = "paused", time.perf_counter()
-            self._going.wait()
-            self.waited += time.perf_counter() - since
-            self.state = "running"
-        self.halted = False
-        self.halted = self._stopping or not self._going.is_set()  # said again in the meantime
-        return self._stopping
+    def wait(self) -> Training:
+        """Return when the training has ended, with everything that it left.
+
+        While it waits, ■ (or Ctrl-C) ends the training after the step it is in, and keeps a
+        checkpoint to go on from; a second ■ raises `KeyboardInterrupt` at once.
+
+        Raises:
+            WorkbenchError: what the training failed of.
+        """
+        if self._thread is not None:
+            self._wait()
+        for view in self.views:
+            view.keep()  # by this cell, so that whoever executes the notebook hears of it
+        if self.error is not None:
+            raise self.error
+        return self
+
+    def _wait(self) -> None:
+        try:
+            self._join()
+        except KeyboardInterrupt:
+            if self.reins.interrupted:
+                raise
+            self.reins.stop(interrupted=True)
+            self._join()
+
+    def _join(self) -> None:
+        if threading.current_thread() is self._thread:
+            raise RequestError(
+                f"training {self.name!r} cannot wait for itself: call this from a cell, not from a "
+                "callback"
+            )
+        while not self._over.wait(_TICK):  # Thread.join, interrupted, takes it for ended
+            pass
 
     def extend(
         self,
@@ -118,23 +148,72 @@ class Training:
     ) -> Training:
         """Train on for more epochs, steps or minutes, the learning rate rising and falling anew.
 
-        It goes on from the last checkpoint, whatever was done to the model's weights since.
+        One that is running is given more to do. One that has ended goes on from its last
+        checkpoint, whatever was done to the model's weights since.
 
         Args:
             epochs: passes over the training rows; may be a fraction; 1 where nothing is given.
             steps: updates.
-            minutes: of time; the number of steps is measured first.
+            minutes: of time; the number of steps is measured first, so the training must have
+                ended.
 
         Raises:
-            RequestError: the training has not ended, failed, or its model is gone.
+            RequestError: the training failed, its model is gone, or it is running and minutes are
+                asked for.
         """
-        if self.more is None or self.state in ("running", "paused", "failed"):
+        if self.state == "failed":
+            raise RequestError("a training that is failed cannot be extended: fit again")
+        budget = {"epochs": epochs, "steps": steps, "minutes": minutes}
+        if self.is_going and minutes is not None:
             raise RequestError(
-                f"a training that is {self.state} cannot be extended: "
-                "wait until it has ended, or fit again"
+                "a training that is running is extended by epochs or steps: wait until it has "
+                "ended, and minutes can be measured"
             )
-        self.more({"epochs": epochs, "steps": steps, "minutes": minutes})
+        if self.is_going:
+            one_budget(budget)
+            n = planned_steps(epochs, steps, self.settings.steps_per_epoch, default=1)
+            if self.reins.extend(n):
+                return self
+        if self._thread is not None:
+            self._join()
+        if self._more is None:
+            raise RequestError("the model of this training is gone: fit another one")
+        self._more(budget)
         return self
+
+    def show(self, *others: Training) -> TrainingView | Picture:
+        """Return a view of the training, live while it runs: its curves, progress and controls.
+
+        Where no page lives, headless or in a script, it is a picture.
+
+        Args:
+            others: to be drawn over it.
+        """
+        from workbench.widgets import view
+
+        return view([self, *others])
+
+    @property
+    def can_extend(self) -> bool:
+        """Whether `extend` has a model to go on with."""
+        return self._more is not None and self.state != "failed"
+
+    def fail(self, error: BaseException) -> None:
+        """Take note of what it failed of, and of the state where that was not done yet."""
+        let_go(error)
+        self.error = error
+        if self.is_going:
+            self.state = "failed"
+
+    def refresh(self) -> None:
+        """Take up what has happened since; of a training of this process that is always done."""
+
+    def say(self, text: str) -> None:
+        """Warn; where the training has a thread of its own, which never prints, leave a note."""
+        if threading.current_thread() is self._thread:
+            self.notes.append(text)
+        else:
+            warnings.warn(text, stacklevel=3)
 
     def write(self) -> None:
         """Write the record: settings, state and what the numbers depend on besides."""
@@ -142,6 +221,7 @@ class Training:
             "format": 1,
             "name": self.name,
             "state": self.state,
+            "begun": self.begun,
             "time": journal.now(),
             "seconds": self.seconds,
             "settings": self.settings.to_json(),

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from workbench.determinism import restore_random_state
+from workbench.determinism import alone, restore_random_state
 from workbench.errors import DivergedError
 from workbench.training.checkpoints import Checkpoints, Snapshot, copied
 from workbench.training.dropout import GlobalWatch
+from workbench.training.histories import HistoryFiles
 from workbench.training.jobs import Job, snapshot, weights_of
-from workbench.training.phases import all_rates
+from workbench.training.phases import Phase
 from workbench.training.pulses import Pulse
-from workbench.training.scores import validate
-from workbench.training.trainings import Training
+from workbench.training.scores import lent, validate
+from workbench.training.trainings import Training, TrainingState
 
 __all__ = ["Watcher"]
 
@@ -33,6 +36,7 @@ class Watcher:
         correct: where the loop counts the rows of the epoch that were answered rightly.
         pulse: shows that the training lives, or None.
         checkpoints: keeps what it would take to go on, or None.
+        files: keep the history where others can read it, or None.
     """
 
     def __init__(
@@ -42,21 +46,38 @@ class Watcher:
         correct: Tensor,
         pulse: Pulse | None,
         checkpoints: Checkpoints | None,
+        files: HistoryFiles | None,
     ) -> None:
         self._job, self._training = job, training
         self.losses = torch.empty(training.settings.steps, device=training.settings.device)
         self._correct = correct
-        self._pulse, self._checkpoints = pulse, checkpoints
+        self._pulse, self._checkpoints, self._files = pulse, checkpoints, files
         self._looked = job.step
         self._best: Snapshot | None = None
         self._kept = -1  # the step of the last checkpoint
-        self._started = time.perf_counter() - training.seconds - training.waited
+        self._started = time.perf_counter() - training.seconds - training.reins.waited
         self._draws: GlobalWatch | None = None
-        per_epoch, rows = training.settings.steps_per_epoch, training.history.epochs
-        if job.step < training.settings.steps:  # a part of an epoch goes on, and is scored whole
-            training.history.epochs = [row for row in rows if row["step"] % per_epoch == 0]
+        self._watched = job.batches.draws_globally or files is None
+        if job.step < training.settings.steps:
+            self._drop_part()
         if checkpoints is not None and job.step == 0:
             checkpoints.save(snapshot(job, training))
+        if files is not None:
+            files.begin(training.history)
+
+    def _drop_part(self) -> None:
+        """Forget the row of a part of an epoch that goes on: it will be scored whole."""
+        history, per_epoch = self._training.history, self._training.settings.steps_per_epoch
+        history.epochs = [row for row in history.epochs if row["step"] % per_epoch == 0]
+
+    def goes_on(self) -> bool:
+        """Return whether there are steps to take, those of the latest extension too."""
+        while self._job.step == len(self._job.rates):
+            if self._training.reins.close():
+                return False
+            self._look_at_budget()
+            self._drop_part()
+        return True
 
     def begin(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Return the batches of an epoch, or what is left of it."""
@@ -66,13 +87,13 @@ class Watcher:
             self._take_up_random()  # before it, since a loader seeds its whole epoch
         batches = job.batches.epoch(epoch, skip=done)
         self._take_up_random()  # after it, since a loader draws for the batches it skips
-        if self._draws is None and not job.batches.draws_globally:
-            self._draws = GlobalWatch()
+        if not self._watched:
+            self._draws, self._watched = GlobalWatch(), True
         return batches
 
     def _take_up_random(self) -> None:
         """Put the global generators once to where an interruption left them."""
-        if self._job.random is not None:
+        if self._job.random is not None and alone():
             restore_random_state(self._job.random)
             self._job.random = None
 
@@ -86,20 +107,65 @@ class Watcher:
             if not abs(value) <= _EXPLODED * max(abs(history["loss"][0]), 1.0):  # also true of NaN
                 raise self._diverged(value)
         self._looked = job.step
-        self._training.seconds = time.perf_counter() - self._started - self._training.waited
+        self._training.seconds = time.perf_counter() - self._started - self._training.reins.waited
+        if self._files is not None:
+            self._files.append(history, self._training.seconds)
+            self._training.reins.obey(self._training.folder)
+        self._look_at_draws()
+        self._look_at_budget()
         if self._pulse is not None and recent:
             self._pulse.look(job.step, sum(recent) / len(recent))
-        if self._draws is not None:
-            self._draws.look()
-        if job.clock is not None and job.clock.look(self._training, job.step):
-            self._take_up_phases()
         if not self._at_a_row():  # there the row comes first
             self._keep_if_due()
 
+    def hold(self) -> bool:
+        """Let others use the model while the training is paused; return whether to stop."""
+        job, training = self._job, self._training
+        self.look()
+        if self._owes_a_row():
+            return training.reins.stopping  # held after it, where the epoch ends
+        if training.reins.paused:
+            if self._checkpoints is not None and self._kept < job.step:
+                self._check_weights()
+                self._keep()
+            self._tell("paused")
+            with lent(job.model, job.held):
+                training.reins.wait(training.folder)
+            self._tell("running")
+        return training.reins.settle()
+
+    def _tell(self, state: TrainingState) -> None:
+        """Let everyone know how the training stands, in other processes too."""
+        self._training.state = state
+        if self._files is not None:
+            with contextlib.suppress(OSError):  # a full disk stops nobody from pausing
+                self._training.write()
+
+    def _look_at_draws(self) -> None:
+        """Say where something draws globally; in a thread only its own first step can tell."""
+        if self._draws is not None:
+            found = self._draws.look()
+            if found:
+                self._training.say(found)
+            if not alone():
+                self._draws = None
+
+    def _look_at_budget(self) -> None:
+        """Size minutes anew where that is due, and take up extensions."""
+        job, training = self._job, self._training
+        changed = job.clock is not None and job.clock.look(training, job.step)
+        for steps in training.reins.asked():
+            phases = (*training.settings.phases, Phase(steps, steps, added=True))
+            training.settings = replace(training.settings, phases=phases)
+            job.clock, changed = None, True
+            self._tell("running")
+        if changed:
+            self._take_up_phases()
+
     def _take_up_phases(self) -> None:
-        """Follow phases that were sized anew."""
+        """Follow phases that have changed."""
         settings = self._training.settings
-        self._job.rates = all_rates(settings.phases, self._job.schedule, settings.lr)
+        self._job.follow(settings)
         more = torch.empty(max(0, settings.steps - len(self.losses)), device=settings.device)
         self.losses = torch.cat([self.losses, more])
 
@@ -107,8 +173,9 @@ class Watcher:
         """Add a row to the history: of the epoch, or of the part that the budget had left for."""
         job, history = self._job, self._training.history
         self.look()
-        if self._training.interrupted and not self._at_a_row():
-            return
+        reins = self._training.reins
+        if not self._at_a_row() and (reins.interrupted or not reins.stopping):
+            return  # what was left of an epoch goes on, here or when it is resumed
         per_epoch = self._training.settings.steps_per_epoch
         epoch = -(-job.step // per_epoch)
         first = (epoch - 1) * per_epoch
@@ -138,8 +205,14 @@ class Watcher:
     def end(self) -> None:
         """Keep the last checkpoint."""
         self._check_weights()
+        if self._files is not None:
+            self._files.append(self._training.history, self._training.seconds)
         if self._checkpoints is not None and self._kept < self._job.step:
             self._keep()
+
+    def _owes_a_row(self) -> bool:
+        rows, step = self._training.history.epochs, self._job.step
+        return step > 0 and self._at_a_row() and not (rows and rows[-1]["step"] == step)
 
     def _at_an_end(self) -> bool:
         return self._job.step % self._training.settings.steps_per_epoch == 0

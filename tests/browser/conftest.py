@@ -1,0 +1,83 @@
+"""JupyterLab in a headless Chromium: `lab` opens notebooks, `kernel` runs a test once a version."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Generator, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Error, expect, sync_playwright
+
+from browser.kernels import VERSIONS, kernel_folder
+from browser.lab import Lab
+from browser.server import LabServer, lab_server
+
+
+def chromium() -> str:
+    """Return the browser's program, or skip the test; where one is required, fail."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    found = [os.environ.get("WORKBENCH_CHROMIUM"), *map(shutil.which, names)]
+    if not any(found):
+        leave = pytest.fail if os.environ.get("WORKBENCH_BROWSER") == "required" else pytest.skip
+        leave("no Chromium found: install it (apt install chromium) or set WORKBENCH_CHROMIUM")
+    return next(filter(None, found))
+
+
+# These last as long as the folder's tests: while Playwright runs, asyncio sees a running loop.
+@pytest.fixture(scope="package")
+def browser() -> Iterator[Browser]:
+    program = chromium()
+    expect.set_options(timeout=20_000)  # milliseconds, for what a person would wait for
+    with sync_playwright() as tool, tool.chromium.launch(executable_path=program) as started:
+        yield started
+
+
+@pytest.fixture(scope="package")
+def server(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabServer]:
+    """Serve every test's `tmp_path`."""
+    folder = tmp_path_factory.mktemp("jupyter")
+    with lab_server(tmp_path_factory.getbasetemp(), folder) as running:
+        yield running
+
+
+@pytest.fixture
+def lab(browser: Browser, server: LabServer, tmp_path: Path) -> Iterator[Lab]:
+    """JupyterLab, with nothing open."""
+    with Lab(browser, server, tmp_path) as opened:
+        yield opened
+    server.reset()
+
+
+@pytest.fixture(params=["python3", *(pytest.param(v, marks=pytest.mark.matrix) for v in VERSIONS)])
+def kernel(request: pytest.FixtureRequest, server: LabServer) -> str:
+    """Run the test with the environment's own kernel, and in `make matrix` with each of three.
+
+    It is the name that `lab.open` takes.
+    """
+    if request.param == "python3":
+        return "python3"
+    name = f"ipykernel-{request.param}"
+    server.add_kernel(name, kernel_folder(request.param))
+    return name
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Function, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Keep what the browser showed when a test failed, beside the test's file."""
+    report = yield
+    lab = getattr(item, "funcargs", {}).get("lab")
+    if report.failed and call.when != "teardown" and isinstance(lab, Lab):
+        failures = item.path.parent / ".failures"
+        folder = failures / re.sub(r"[^\w.-]+", "-", item.name)
+        folder.mkdir(parents=True, exist_ok=True)
+        (failures / ".gitignore").write_text("*\n")
+        with suppress(Error):  # the browser itself may be what failed
+            lab.keep(folder)
+        report.sections.append(("browser", f"what it showed is kept in {folder}"))
+    return report

@@ -1,0 +1,228 @@
+"""JupyterLab as a person uses it: open a notebook, run a cell, look at what came out, click."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import textwrap
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import nbformat
+from axe_playwright_python.base import AXE_SCRIPT
+from nbformat.v4 import new_code_cell, new_notebook
+from playwright.sync_api import Browser, Locator, Page, ViewportSize, expect
+from playwright.sync_api import TimeoutError as TookTooLong
+
+from browser.server import LabServer
+
+__all__ = ["Lab", "LabNotebook", "cells_of"]
+
+VIEWPORT = ViewportSize(width=1280, height=960)
+HERE = "const app = window.jupyterapp, panel = app?.shell.currentWidget;"
+
+
+class Lab:
+    """JupyterLab for one test, each notebook in a tab of its own.
+
+    Args:
+        browser: that shows it.
+        server: that it comes from.
+        folder: where notebooks are written, and kernels work.
+    """
+
+    def __init__(self, browser: Browser, server: LabServer, folder: Path) -> None:
+        self.server, self.folder = server, folder
+        self.console: list[str] = []
+        self._context = browser.new_context(viewport=VIEWPORT)
+        self._context.on("console", lambda told: self.console.append(f"{told.type}: {told.text}"))
+        self._context.on("weberror", lambda told: self.console.append(f"thrown: {told.error}"))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *args: object) -> None:
+        self._context.close()
+
+    def open(
+        self, source: str | Path, *, kernel: str = "python3", name: str = "notebook"
+    ) -> LabNotebook:
+        """Open a notebook and wait until its kernel is there.
+
+        Args:
+            source: cells, each begun by a line `# %%`; or a notebook, which is copied.
+            kernel: name of a kernelspec.
+            name: of the file, without `.ipynb`.
+        """
+        path = self.folder / f"{name}.ipynb"
+        if isinstance(source, Path):
+            shutil.copy(source, path)
+        else:
+            spec = {"name": kernel, "display_name": kernel, "language": "python"}
+            cells = [new_code_cell(cell) for cell in cells_of(source)]
+            nbformat.write(new_notebook(cells=cells, metadata={"kernelspec": spec}), path)
+        return LabNotebook(self._context.new_page(), self.server, path)
+
+    def check_accessibility(self, part: Locator) -> None:
+        """Fail with what axe-core finds wrong in a part of a page."""
+        part.page.evaluate(AXE_SCRIPT)
+        found = part.evaluate("part => axe.run(part)")
+        wrong = [
+            f"{rule['id']}: {rule['help']}\n    {node['html']}"
+            for rule in found["violations"]
+            for node in rule["nodes"]
+        ]
+        assert not wrong, "\n".join(["not accessible:", *wrong])
+
+    def keep(self, folder: Path) -> None:
+        """Write what can be seen now, and what the page and the server have said."""
+        (folder / "console.txt").write_text("\n".join(self.console))
+        (folder / "server.txt").write_text(self.server.log)
+        for number, page in enumerate(self._context.pages):
+            page.screenshot(path=folder / f"page-{number}.png")
+
+
+class LabNotebook:
+    """A notebook in its tab; cells are counted from 0.
+
+    Args:
+        page: the tab.
+        server: that the notebook comes from.
+        path: of the notebook's file.
+    """
+
+    def __init__(self, page: Page, server: LabServer, path: Path) -> None:
+        self.page, self.path, self._server = page, path, server
+        self.reload()
+
+    def cell(self, index: int) -> Locator:
+        """Return a cell."""
+        return self.page.locator(".jp-Notebook-cell").nth(index)
+
+    def output(self, index: int) -> Locator:
+        """Return what came out of a cell, without the prompt; as many as there are outputs."""
+        return self.cell(index).locator(".jp-OutputArea-output")
+
+    def run(self, index: int, *, seconds: float = 60) -> None:
+        """Run a cell to its end; fail if it raises."""
+        self.start(index)
+        self.wait(seconds=seconds)
+        self._check([index])
+
+    def run_all(self, *, seconds: float = 300) -> None:
+        """Run all cells to the end; fail if one raises."""
+        self._start("notebook:run-all-cells")
+        self.wait(seconds=seconds)
+        self._check(range(self.page.locator(".jp-Notebook-cell").count()))
+
+    def start(self, index: int) -> None:
+        """Run a cell, and go on at once."""
+        self._do("panel.content.deselectAll(); panel.content.activeCellIndex = given", index)
+        self._start("notebook:run-cell")
+
+    def wait(self, *, seconds: float = 60) -> None:
+        """Wait until every cell that was started since the page was loaded has ended."""
+        self._until("cells ended", "!panel.running", seconds)
+
+    def evaluate(self, expression: str, *, seconds: float = 60) -> Any:
+        """Return the value of an expression in the kernel, whatever the page does; JSON's types.
+
+        It is asked over a connection of its own and waits, like a cell, for the one that runs.
+        """
+        return self._server.evaluate(self.path, expression, seconds)
+
+    def messages(self) -> dict[str, int]:
+        """Return how many messages of each type the kernel has published since the last load."""
+        return dict(self._do("return panel.messages"))
+
+    def interrupt(self) -> None:
+        """Press ■."""
+        self._do("await app.commands.execute('notebook:interrupt-kernel')")
+
+    def restart(self) -> None:
+        """Restart the kernel and wait until it is back."""
+        self._do("await app.commands.execute('notebook:restart-kernel')")
+        self._wait_for_kernel()
+
+    def kill(self) -> None:
+        """Kill the kernel, as a lack of memory does, and wait until the server starts another."""
+        os.kill(self.evaluate("__import__('os').getpid()"), signal.SIGKILL)
+        told = self.page.locator(".jp-Dialog", has_text="appears to have died")
+        told.first.wait_for()
+        self.page.add_locator_handler(
+            told, lambda dialog: dialog.press("Enter")
+        )  # it may come twice
+        self._wait_for_kernel()
+
+    def leave(self) -> None:
+        """Go elsewhere, as if the laptop was closed; the kernel stays, and `reload` comes back."""
+        self.page.goto("about:blank")
+
+    def reload(self) -> None:
+        """Load the page anew, with the kernel that is running and the notebook as last saved."""
+        path = self.path.relative_to(self._server.files).as_posix()
+        workspace = re.sub(r"\W+", "-", path)  # its own, or it shows what other tests have opened
+        address = f"{self._server.url}lab/workspaces/{workspace}/tree/{path}"
+        self.page.goto(f"{address}?token={self._server.token}")
+        self._wait_for_kernel()
+        self._do("""
+            await app.restored;
+            const counts = panel.messages = {};
+            panel.sessionContext.iopubMessage.connect((_, {header: {msg_type}}) => {
+                counts[msg_type] = (counts[msg_type] ?? 0) + 1;
+            });
+        """)
+
+    def save(self) -> Any:
+        """Save the notebook and return it as read from the disk."""
+        self._do("await panel.context.save()")
+        return nbformat.read(self.path, as_version=4)
+
+    def set_theme(self, theme: Literal["light", "dark"]) -> None:
+        """Change the colours of all of Lab."""
+        name = f"JupyterLab {theme.title()}"
+        self._do("await app.commands.execute('apputils:change-theme', {theme: given})", name)
+        light = str(theme == "light").lower()
+        expect(self.page.locator("body")).to_have_attribute("data-jp-theme-light", light)
+
+    def _start(self, command: str) -> None:
+        self._do(
+            """
+            const ended = app.commands.execute(given).catch(() => {});
+            const running = panel.running = Promise.all([panel.running, ended]).then(() => {
+                if (panel.running === running) panel.running = null;
+            });
+            """,
+            command,
+        )
+
+    def _check(self, cells: Iterable[int]) -> None:
+        every = self._do("return panel.content.model.toJSON().cells")
+        for output in (output for index in cells for output in every[index].get("outputs", [])):
+            if output["output_type"] == "error":
+                raise AssertionError(re.sub(r"\x1b\[[\d;]*m", "", "\n".join(output["traceback"])))
+
+    def _wait_for_kernel(self) -> None:
+        kernel = "panel?.sessionContext?.session?.kernel"
+        ready = f"['idle', 'busy'].includes({kernel}?.status)"
+        self._until("kernel ready", f"{ready} && {kernel}.connectionStatus === 'connected'", 60)
+
+    def _do(self, script: str, given: Any = None) -> Any:
+        """Run JavaScript that knows Lab as `app` and the notebook's panel as `panel`."""
+        return self.page.evaluate(f"async given => {{ {HERE} {script} }}", given)
+
+    def _until(self, what: str, condition: str, seconds: float) -> None:
+        try:
+            script = f"() => {{ {HERE} return {condition} }}"
+            self.page.wait_for_function(script, timeout=seconds * 1000)
+        except TookTooLong:
+            raise AssertionError(f"{self.path.name}: not {what} within {seconds:g} s") from None
+
+
+def cells_of(source: str) -> list[str]:
+    """Return the cells of a text, each begun by a line `# %%`."""
+    parts = re.split(r"(?m)^# %%.*$", textwrap.dedent(source))
+    return [part.strip() for part in parts if part.strip()]

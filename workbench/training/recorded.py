@@ -1,0 +1,187 @@
+"""Trainings as their files tell: those of other processes, and those of the past."""
+
+from __future__ import annotations
+
+import threading
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, overload
+
+from workbench import journal
+from workbench.errors import RequestError, TamperedError, UnknownNameError
+from workbench.home import home
+from workbench.training.folders import kept_record, state_of
+from workbench.training.histories import HistoryFiles
+from workbench.training.live import handle_of
+from workbench.training.reins import leave_word
+from workbench.training.settings import Settings
+from workbench.training.trainings import RECORD, Training
+
+if TYPE_CHECKING:
+    import pandas
+
+__all__ = ["RecordedTraining", "TrainingList", "list_trainings"]
+
+_LOOK_EVERY = 0.5  # seconds
+
+
+@dataclass(eq=False, repr=False)
+class RecordedTraining(Training):
+    """A training that another process runs, or that ran before; asked by a word in its folder."""
+
+    _reading: threading.Lock = field(default_factory=threading.Lock)  # by views and cells at once
+
+    @classmethod
+    def read(cls, folder: Path) -> RecordedTraining:
+        """Return the training in `folder` as it stands.
+
+        Raises:
+            RequestError: there is none.
+            TamperedError: its record cannot be read.
+        """
+        record = kept_record(folder)
+        if record is None:
+            raise RequestError(f"no training in {str(folder)!r}: it holds no {RECORD}")
+        try:
+            found = cls(Settings.from_json(record["settings"]), folder, begun=record["begun"])
+        except (KeyError, TypeError) as error:
+            raise TamperedError(
+                f"record {folder / RECORD} is not that of a training: {error!r}; restore it, or "
+                "move its folder elsewhere"
+            ) from None
+        found.refresh()
+        return found
+
+    def refresh(self) -> None:
+        """Take up what its files have got since."""
+        with self._reading:
+            self._refresh()
+
+    def _refresh(self) -> None:
+        record = kept_record(self.folder)
+        if record is None:
+            return
+        self.settings = Settings.from_json(record["settings"])
+        self.environment = record["environment"]
+        self.state = state_of(self.folder)
+        files = HistoryFiles(self.folder)
+        files.seconds = self.seconds
+        files.read(self.history)
+        over = not self.is_going and self.state != "killed"
+        self.seconds = record["seconds"] if over else files.seconds
+
+    def pause(self) -> None:
+        """Ask its process to hold it."""
+        leave_word(self.folder, "pause")
+
+    def unpause(self) -> None:
+        """Ask its process to let it go on."""
+        leave_word(self.folder, "unpause")
+
+    def stop(self) -> None:
+        """Ask its process to end it after the step it is in."""
+        leave_word(self.folder, "stop")
+
+    def extend(
+        self,
+        *,
+        epochs: float | None = None,
+        steps: int | None = None,
+        minutes: float | None = None,
+    ) -> Training:
+        """Raise: there is no model here to go on with.
+
+        Raises:
+            RequestError: always.
+        """
+        raise RequestError(
+            f"training {self.name!r} has no model here to go on with: "
+            f"fit(model, data, ..., name={self.name!r}, resume=True) with a larger budget does"
+        )
+
+    def wait(self) -> Training:
+        """Return when it has ended; ■ ends the waiting alone."""
+        while self.is_going:
+            time.sleep(_LOOK_EVERY)
+            self.refresh()
+        return self
+
+
+class TrainingList(Sequence[Training]):
+    """Trainings, oldest first, indexed by number, name, unique prefix of one, or `"last"`."""
+
+    def __init__(self, trainings: Sequence[Training]) -> None:
+        self._trainings = list(trainings)
+
+    def __len__(self) -> int:
+        return len(self._trainings)
+
+    def __iter__(self) -> Iterator[Training]:
+        return iter(self._trainings)
+
+    @overload
+    def __getitem__(self, key: int | str) -> Training: ...
+    @overload
+    def __getitem__(self, key: slice) -> TrainingList: ...
+    def __getitem__(self, key: int | str | slice) -> Training | TrainingList:
+        if isinstance(key, slice):
+            return TrainingList(self._trainings[key])
+        return self._trainings[key] if isinstance(key, int) else self._named(key)
+
+    def _named(self, name: str) -> Training:
+        if name == "last" and self._trainings:
+            return self._trainings[-1]
+        found = [t for t in self._trainings if name and t.name.startswith(name)]
+        exact = [t for t in found if t.name == name]
+        if len(exact or found) > 1:
+            names = ", ".join(t.name for t in found)
+            raise RequestError(
+                f"training {name!r} is not one training but {len(found)}: {names}; say more"
+            )
+        if not found:
+            raise UnknownNameError("training", name, [t.name for t in self._trainings])
+        return (exact or found)[0]
+
+    def table(self) -> pandas.DataFrame:
+        """Return one row a training: state, model, data, steps, seconds and its last figures."""
+        import pandas
+
+        rows = [
+            {
+                "state": t.state,
+                "model": t.settings.model,
+                "data": t.settings.data,
+                "step": len(t.history),
+                "steps": t.settings.steps,
+                "seconds": t.seconds,
+                **(t.history.epochs[-1] if t.history.epochs else {}),
+            }
+            for t in self._trainings
+        ]
+        names = pandas.Index([t.name for t in self._trainings], name="name")
+        return pandas.DataFrame(rows, index=names)
+
+    def __repr__(self) -> str:
+        lines = (f"{t.name}: {t!r}" for t in self._trainings)
+        return "\n".join(lines) or "no trainings yet: wb.fit makes one"
+
+
+def list_trainings() -> TrainingList:
+    """Return the trainings of this home, or of the current run, oldest first.
+
+    Those of this process are the handles that `fit` returned; those of another can be watched,
+    paused and stopped too.
+    """
+    found: list[Training] = []
+    for path in ((journal.current_run() or home()) / "trainings").glob(f"*/{RECORD}"):
+        ours = handle_of(path.parent)
+        try:
+            theirs = RecordedTraining.read(path.parent)
+        except TamperedError as error:  # one damaged record must not hide all the others
+            warnings.warn(str(error), stacklevel=2)
+            continue
+        found.append(ours if ours and (ours.is_going or not theirs.is_going) else theirs)
+    return TrainingList(sorted(found, key=lambda t: (t.begun, t.name)))

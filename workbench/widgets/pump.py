@@ -1,0 +1,60 @@
+"""The pump: the one thread that tells the page what happened, a few times a second."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from typing import Protocol
+
+__all__ = ["View", "follow"]
+
+_EVERY = 0.2  # seconds; a training looks at itself every quarter of one
+
+
+class View(Protocol):
+    """What can be followed."""
+
+    def look(self) -> bool:
+        """Tell the page what is new; return whether more may come."""
+
+
+_views: dict[View, bool] = {}  # and whether somebody has asked again since the last look
+_lock = threading.Lock()
+_thread: threading.Thread | None = None
+
+
+def follow(view: View) -> None:
+    """Let a view look again and again until it says that nothing more will come."""
+    global _thread  # noqa: PLW0603 - there is one in a process
+    with _lock:
+        _views[view] = True
+        if _thread is None:
+            _thread = threading.Thread(target=_run, name="views", daemon=True)
+            _thread.start()
+
+
+def _run() -> None:
+    global _thread  # noqa: PLW0603
+    while True:
+        time.sleep(_EVERY)
+        with _lock:
+            _views.update(dict.fromkeys(_views, False))
+            views = list(_views)
+        over = [view for view in views if not _more_may_come(view)]
+        with _lock:
+            for view in over:
+                if not _views[view]:
+                    del _views[view]
+            if not _views:
+                _thread = None
+                return
+
+
+def _more_may_come(view: View) -> bool:
+    """Let one view look; one that cannot must not stop the others."""
+    try:
+        return view.look()
+    except Exception:
+        logging.getLogger(__name__).exception("a view could not be brought up to date")
+        return False

@@ -1,0 +1,381 @@
+/**
+ * What `fit` shows while a model trains: curves, progress, and buttons to steer it.
+ *
+ * A store keeps what the kernel tells, once for each model; every output draws it in a view of its
+ * own. The default export is a function, so that each model has a store of its own in every host.
+ */
+export default () => {
+  let store;
+  return {
+    initialize({ model }) {
+      store = openStore(model);
+      return store.close;
+    },
+    render({ el }) {
+      return openView(store, el);
+    },
+  };
+};
+
+const COLOURS = 6; // --wb-c0 to --wb-c5 in the style sheet
+const GOING = ["running", "paused", "measuring"];
+const WAITING = "waiting for the first step";
+const SILENT = "No kernel answers: run the cell again, or call show().";
+
+const ROW = `
+  <div class="wb-head">
+    <b class="wb-name"></b> <span class="wb-what"></span> <span class="wb-state"></span>
+    <span class="wb-buttons">
+      <button type="button" data-ask="pause">Pause</button>
+      <button type="button" data-ask="stop">Stop</button>
+      <button type="button" data-ask="extend">Extend</button>
+      <span>by <input type="number" min="1" value="1" aria-label="Extend by epochs"> epochs</span>
+    </span>
+  </div>
+  <progress></progress>
+  <p class="wb-line"></p>
+  <p class="wb-note"></p>`;
+
+const FIGURE = (kind, title) => `
+  <figure>
+    <figcaption>${title}</figcaption>
+    <canvas data-chart="${kind}" role="img" tabindex="0"></canvas>
+    <div class="wb-tip" aria-hidden="true" hidden></div>
+  </figure>`;
+
+const VIEW = `
+  <div class="wb-rows"></div>
+  <p class="wb-message" role="status"></p>
+  <div class="wb-panel" hidden>
+    <div class="wb-bar">
+      <ul class="wb-legend"></ul>
+      <div class="wb-controls">
+        <label>Smoothing <input type="range" min="0" max="0.99" step="0.01" value="0.8"></label>
+        <label><input type="checkbox"> Log scale</label>
+      </div>
+    </div>
+    <div class="wb-charts">
+      ${FIGURE("loss", "Loss")}
+      ${FIGURE("metric", '<span></span><select aria-label="Metric"></select>')}
+      ${FIGURE("lr", "Learning rate")}
+    </div>
+    <details>
+      <summary>Table</summary>
+      <div class="wb-tables" tabindex="0" role="group" aria-label="Figures by epoch"></div>
+    </details>
+  </div>
+  <div class="wb-hidden" data-live="progress" aria-live="polite"></div>
+  <div class="wb-hidden" data-live="values" aria-live="polite"></div>`;
+
+// ---- What the kernel tells ----------------------------------------------------------------------
+
+/** Keep what the kernel tells of its trainings, and call the views when there is news. */
+function openStore(model) {
+  let expected = null; // the next message's number; null while everything has been asked for
+  const store = { trainings: [], silent: false, views: new Set(), ask: (what) => model.send(what) };
+  const tell = (news) => {
+    Object.assign(store, news);
+    store.views.forEach((update) => update());
+  };
+  let patience;
+  const askForAll = () => {
+    expected = null;
+    store.ask({ ask: "all" });
+    patience = setTimeout(() => {
+      tell({ silent: true });
+      askForAll(); // a page that is just being loaded may lose what it sends
+    }, 3000);
+  };
+  const hear = (news, buffers) => {
+    if (news.type !== "update") return;
+    if (news.seq !== 0 && news.seq !== expected) {
+      if (expected !== null) askForAll();
+      return;
+    }
+    clearTimeout(patience);
+    expected = news.seq + 1;
+    const known = news.seq === 0 ? [] : store.trainings;
+    const trainings = news.trainings.map((training, i) => merged(known[i], training, buffers));
+    tell({ trainings, silent: false });
+  };
+  store.close = () => {
+    clearTimeout(patience);
+    model.off("msg:custom", hear);
+  };
+  model.on("msg:custom", hear);
+  askForAll();
+  return store;
+}
+
+/** A training as it is known now: new buckets and rows in the place of the old ones. */
+function merged(old, news, buffers) {
+  const curves = { ...old?.curves };
+  for (const { name, bucket, from, buffer } of news.curves) {
+    const kept = from ? curves[name].values.subarray(0, 3 * from) : [];
+    curves[name] = { bucket, values: Float32Array.of(...kept, ...floats(buffers[buffer])) };
+  }
+  const [before, { from, rows: after }] = [old?.rows ?? [], news.rows];
+  const same = !after.length && from >= before.length;
+  return { ...news, curves, rows: same ? before : [...before.slice(0, from), ...after] };
+}
+
+/** The numbers of a buffer; copied, for it may start anywhere in a larger one. */
+function floats(buffer) {
+  const { buffer: bytes = buffer, byteOffset: start = 0, byteLength } = buffer;
+  return new Float32Array(bytes.slice(start, start + byteLength));
+}
+
+// ---- What stands around it ----------------------------------------------------------------------
+
+/** Draw the store's trainings into an element, now and whenever there is news. */
+function openView(store, el) {
+  const root = h("section", { class: "wb-training" });
+  root.innerHTML = VIEW;
+  el.replaceChildren(root);
+  const find = (selector) => root.querySelector(selector);
+  const [smoothing, log, metric] = ["[type=range]", "[type=checkbox]", "select"].map(find);
+  const details = find("details");
+  const announce = announcer((text) => write(find("[data-live=progress]"), text));
+  const say = (text) => write(find("[data-live=values]"), text);
+  let [rows, shown, frame] = [[], [], 0];
+
+  const redraw = () => (frame ||= requestAnimationFrame(paint));
+  const charts = [...root.querySelectorAll("figure")].map((part) => new Chart(part, redraw, say));
+  const paint = () => {
+    frame = 0;
+    const { trainings } = store;
+    const [name, end] = [metric.value, axisEnd(trainings)];
+    const loss = (training) => smoothed(byStep(training, "loss"), smoothing.valueAsNumber);
+    const band = 0.2 / Math.sqrt(trainings.length); // how opaque: the more there are, the less
+    const losses = curvesOf(trainings, "loss", loss, { band });
+    const figures = curvesOf(trainings, name, (t) => byEpoch(t, name), { dots: true });
+    const rates = curvesOf(trainings, "lr", (t) => byStep(t, "lr"), { kind: "" });
+    charts[0].draw({ title: "Loss", curves: losses, end, log: log.checked });
+    charts[1].draw({ title: titled(name), curves: figures, end });
+    charts[2].draw({ title: "Learning rate", curves: rates, end, zero: true });
+    find(".wb-legend").replaceChildren(...legend(losses));
+  };
+
+  const fillTables = () => {
+    const wanted = details.open ? store.trainings : [];
+    if (wanted.length === shown.length && wanted.every(({ rows }, i) => rows === shown[i])) return;
+    shown = wanted.map((training) => training.rows);
+    find(".wb-tables").replaceChildren(...wanted.map(tableOf));
+  };
+
+  const update = () => {
+    const { trainings, silent } = store;
+    const started = trainings.some(({ curves }) => curves.loss?.values.length);
+    const going = trainings.every(({ state }) => GOING.includes(state));
+    root.setAttribute("aria-label", `Training ${trainings.map((t) => t.name).join(", ")}`.trim());
+    if (rows.length !== trainings.length) {
+      rows = trainings.map((_, i) => openRow(i, store.ask));
+      find(".wb-rows").replaceChildren(...rows.map((row) => row.element));
+    }
+    rows.forEach((row, i) => row.update(trainings[i]));
+    write(find(".wb-message"), started || !going ? "" : silent ? SILENT : WAITING);
+    find(".wb-panel").hidden = !started;
+    offer(metric, metricNames(trainings));
+    charts[1].figure.hidden = !metric.value;
+    fillTables();
+    announce(trainings);
+    redraw();
+  };
+
+  [smoothing, log, metric].forEach((control) => control.addEventListener("input", redraw));
+  details.addEventListener("toggle", fillTables);
+  root.addEventListener("keydown", (event) => {
+    // JupyterLab takes plain keys for its own, even a `d` that is pressed on a button.
+    if (!event.ctrlKey && !event.metaKey && !event.altKey) event.stopPropagation();
+  });
+  const resized = new ResizeObserver(redraw);
+  charts.forEach(({ canvas }) => resized.observe(canvas));
+  const forgetTheme = followTheme(root, redraw);
+  store.views.add(update);
+  update();
+  return () => {
+    store.views.delete(update);
+    forgetTheme();
+    resized.disconnect();
+    cancelAnimationFrame(frame);
+  };
+}
+
+/** The row of a training: what it is, how far it is, and what can be asked of it. */
+function openRow(position, ask) {
+  const element = h("div", { class: "wb-row", role: "group" });
+  element.innerHTML = ROW;
+  const find = (selector) => element.querySelector(selector);
+  const buttons = element.querySelectorAll("button");
+  const [epochs, bar] = [find("input"), find("progress")];
+  let pressed = null;
+
+  element.addEventListener("click", ({ target }) => {
+    if (!target.matches("button")) return;
+    pressed = target;
+    pressed.disabled = true; // until the next update, so that one sees it took
+    const verb = pressed.dataset.ask;
+    const more = { epochs: Math.max(1, Math.round(epochs.valueAsNumber) || 1) };
+    ask({ ask: verb, training: position, ...(verb === "extend" && more) });
+  });
+
+  const update = (training) => {
+    const { name, model, data, state, note, step, steps, can } = training;
+    const verb = can.includes("unpause") ? "unpause" : "pause";
+    buttons[0].dataset.ask = verb;
+    write(buttons[0], verb === "pause" ? "Pause" : "Unpause");
+    buttons.forEach((button) => (button.disabled = !can.includes(button.dataset.ask)));
+    epochs.disabled = !can.includes("extend");
+    if (pressed && document.activeElement === document.body) pressed.focus(); // it had it before
+    pressed = null;
+    element.setAttribute("aria-label", name);
+    bar.setAttribute("aria-label", `Progress of ${name}`);
+    Object.assign(bar, { max: steps || 1, value: Math.min(step, steps || 1) });
+    find(".wb-state").dataset.state = state;
+    const texts = { name, what: `${model} on ${data}`, state, line: progressOf(training), note };
+    Object.entries(texts).forEach(([part, text]) => write(find(`.wb-${part}`), text));
+  };
+  return { element, update };
+}
+
+/** Say a new state at once, and the loss of an epoch at most every ten seconds. */
+function announcer(say) {
+  let [known, spoken] = [[], 0];
+  const newsOf = ({ state, step, rows }, before) => {
+    if (!before) return "";
+    if (state !== before.state) return `${state} at step ${count(step)}`;
+    if (rows.length <= before.rows.length || Date.now() - spoken < 10_000) return "";
+    const name = "validation_loss" in rows.at(-1) ? "validation_loss" : "loss";
+    return `epoch ${short(rows.at(-1).epoch)}: ${words(name)} ${short(rows.at(-1)[name])}`;
+  };
+  return (trainings) => {
+    const news = trainings.map((training, i) => [training.name, newsOf(training, known[i])]);
+    const told = news.filter(([, text]) => text);
+    known = trainings;
+    if (!told.length) return;
+    spoken = Date.now();
+    say(told.map(([name, text]) => (news.length > 1 ? `${name} ${text}` : text)).join("; "));
+  };
+}
+
+/** The figures of each epoch, as a table. */
+function tableOf({ name, rows }) {
+  const columns = [...new Set(rows.flatMap((row) => Object.keys(row)))];
+  const head = columns.map((column) => h("th", { scope: "col" }, words(column)));
+  const cell = (text, i) => (i ? h("td", {}, text) : h("th", { scope: "row" }, text));
+  const body = rows.map((row) => columns.map((column) => short(row[column], 4)).map(cell));
+  const lines = [head, ...body].map((cells) => h("tr", {}, ...cells));
+  const parts = [h("thead", {}, lines[0]), h("tbody", {}, ...lines.slice(1))];
+  return h("table", {}, h("caption", {}, `${name}, by epoch`), ...parts);
+}
+
+/** Offer the metrics: by a choice if there are several, by its name if there is one. */
+function offer(choice, names) {
+  const [title, chosen] = [choice.previousElementSibling, choice.value];
+  if (names.join() !== [...choice.options].map((option) => option.value).join())
+    choice.replaceChildren(...names.map((name) => new Option(titled(name), name)));
+  if (names.includes(chosen)) choice.value = chosen;
+  choice.hidden = names.length < 2;
+  write(title, choice.hidden ? titled(choice.value) : "");
+}
+
+/** What the lines and dots of the charts stand for. */
+function legend(curves) {
+  const entry = (colour, look, label) => h("li", {}, swatch(colour, look), label);
+  const best = curves.find((curve) => curve.best);
+  const entries = curves.map((c) => entry(c.colour, c.dashed ? "dots" : "line", c.label));
+  return best ? [...entries, entry(best.colour, "best", "best")] : entries;
+}
+
+/** Light or dark as JupyterLab is, elsewhere as the system is; returns what ends it. */
+function followTheme(root, redraw) {
+  const names = ["data-jp-theme-light", "data-jp-theme-name"];
+  const system = matchMedia("(prefers-color-scheme: dark)");
+  const follow = () => {
+    const light = document.body.dataset.jpThemeLight ?? String(!system.matches);
+    root.classList.toggle("wb-dark", light === "false");
+    redraw();
+  };
+  const observer = new MutationObserver(follow);
+  observer.observe(document.body, { attributeFilter: names });
+  system.addEventListener("change", follow);
+  follow();
+  return () => {
+    observer.disconnect();
+    system.removeEventListener("change", follow);
+  };
+}
+
+// ---- Words and figures --------------------------------------------------------------------------
+
+const words = (name) => name.replaceAll("_", " ");
+const titled = (name) => words(name).replace(/^.{1,3}$|^./, (start) => start.toUpperCase()); // MAE
+const count = (value) => Math.round(value).toLocaleString("en-US");
+
+/** A figure in three digits, or in all of more. */
+function short(value, digits) {
+  if (!Number.isFinite(value)) return "–";
+  const size = Math.abs(value);
+  if (size < 1000 ? Number.isInteger(value) : size < 1e9) return count(value);
+  if (size < 1e-3 || size >= 1e9) return value.toExponential(2).replace(/\.?0*e\+?/, "e");
+  return digits ? value.toPrecision(digits) : String(Number(value.toPrecision(3)));
+}
+
+/** A time: "12 s", "3 min 20 s", "1 h 5 min". */
+function duration(seconds) {
+  const whole = Math.round(seconds);
+  if (whole < 60) return `${whole} s`;
+  if (whole < 3600) return `${Math.floor(whole / 60)} min ${whole % 60} s`;
+  return `${Math.floor(whole / 3600)} h ${Math.floor((whole % 3600) / 60)} min`;
+}
+
+/** The steps of a point. */
+function stepsOf({ first, last }) {
+  return first === last ? `step ${count(first)}` : `steps ${count(first)}–${count(last)}`;
+}
+
+/** How far a training is, in a line. */
+function progressOf({ state, step, steps, epoch, epochs, seconds, left, rate, best }) {
+  const going = GOING.includes(state);
+  const of = (total) => (total ? ` of ${short(total)}` : "");
+  const parts = [
+    `epoch ${short(Math.round(10 * epoch) / 10)}${of(epochs)}`,
+    `step ${count(step)}${of(steps)}`,
+    going && rate && `${count(rate)} rows/s`,
+    going ? `${duration(seconds)} so far` : `took ${duration(seconds)}`,
+    best && `best ${best.name} ${short(best.value)} at step ${count(best.step)}`,
+  ];
+  if (left !== null) parts[3] += `, about ${duration(left)} left`;
+  return parts.filter(Boolean).join(" · ");
+}
+
+/** What a chart shows, for those who do not see it. */
+function summary({ title, curves }) {
+  const value = (points) => short(points.findLast(({ y }) => Number.isFinite(y))?.y);
+  const parts = curves.flatMap(({ label, points, best }) => [
+    `${label} ${value(points)}`.trim(),
+    ...(best ? [`best ${short(best.y)} at step ${count(best.x)}`] : []),
+  ]);
+  return `${title} by step: ${parts.join(", ")}`;
+}
+
+// ---- Elements -----------------------------------------------------------------------------------
+
+/** An element with attributes and children. */
+function h(tag, attributes, ...children) {
+  const element = document.createElement(tag);
+  Object.entries(attributes).forEach(([name, value]) => element.setAttribute(name, value));
+  element.append(...children);
+  return element;
+}
+
+/** Put a text into an element, if it is another one. */
+function write(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
+/** A mark in the colour and the look of a curve. */
+function swatch(colour, look = "line") {
+  const style = `color: var(--wb-c${colour})`;
+  return h("span", { class: "wb-swatch", "data-look": look, style });
+}

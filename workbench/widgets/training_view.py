@@ -1,0 +1,228 @@
+"""`TrainingView`: the curves, the progress and the controls of one training, or of several."""
+
+from __future__ import annotations
+
+import base64
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import anywidget
+from IPython.display import display, update_display
+
+from workbench.errors import WorkbenchError
+from workbench.pictures import Picture
+from workbench.progress import in_notebook, is_headless
+from workbench.training import Training
+from workbench.types import JSON
+from workbench.widgets.curves import Curve, Rows
+from workbench.widgets.pump import follow
+from workbench.widgets.stills import still
+
+__all__ = ["TrainingView", "view"]
+
+_HERE = Path(__file__).parent
+_RECENT = 25  # looks over which the speed is taken: five seconds
+_MIME = "application/vnd.jupyter.widget-view+json"
+
+
+def view(trainings: Sequence[Training]) -> TrainingView | Picture:
+    """Return a live view of trainings; a picture of them where no page lives."""
+    return TrainingView(trainings) if in_notebook() and not is_headless() else still(trainings)
+
+
+class TrainingView(anywidget.AnyWidget):
+    """Shows trainings while they run and afterwards, and lets them be paused, stopped and extended.
+
+    The page is told what is new, a few times a second, as binary buffers of bounded size; whoever
+    missed something asks for everything. The saved notebook keeps a picture and a line of text.
+
+    Args:
+        trainings: drawn over each other.
+    """
+
+    _esm = "\n".join((_HERE / name).read_text("utf-8") for name in ("charts.js", "training.js"))
+    _css = _HERE / "training.css"
+
+    def __init__(self, trainings: Sequence[Training]) -> None:
+        super().__init__()
+        self._sides = [_Side(training) for training in trainings]
+        self._lock = threading.Lock()  # the page asks in one thread, the pump looks in another
+        self._sequence = 0
+        self._told: list[JSON] = []
+        self._display_id: str | None = None
+        self._going = True
+        self.on_msg(self._answer)
+        for training in trainings:
+            training.views.append(self)
+        follow(self)
+
+    def look(self) -> bool:
+        """Tell the page what is new; return whether more may come."""
+        for side in self._sides:
+            side.training.refresh()
+        going = any(side.training.is_going for side in self._sides)
+        self._tell()
+        if self._going and not going:
+            self.keep()
+        self._going = going
+        return going
+
+    def follow(self) -> None:
+        """Look again, since a training goes on."""
+        self._going = True
+        follow(self)
+
+    def keep(self) -> None:
+        """Put the picture as it is now into the notebook, beside the live view."""
+        if self._display_id is not None:
+            update_display(self._bundle(), display_id=self._display_id, raw=True)
+
+    def _tell(self, *, everything: bool = False) -> None:
+        with self._lock:
+            buffers: list[bytes] = []
+            told = [side.news(buffers, everything=everything) for side in self._sides]
+            if told == self._told and not buffers and not everything:
+                return  # while it is paused, for instance
+            self._sequence = 0 if everything else self._sequence + 1
+            self.send({"type": "update", "seq": self._sequence, "trainings": told}, buffers)
+            self._told = told
+
+    def _answer(self, _: Any, content: JSON, buffers: Sequence[memoryview]) -> None:
+        """Do what the page asks for."""
+        if content["ask"] == "all":
+            self._tell(everything=True)
+            return
+        side = self._sides[content["training"]]
+        try:
+            side.do(content)
+        except WorkbenchError as error:
+            side.problem = str(error)
+        self.follow()
+
+    def _bundle(self) -> JSON:
+        """Return what a cell's output holds: for a page that lives, and for one that does not."""
+        trainings = [side.training for side in self._sides]
+        bundle: JSON = {
+            _MIME: {"version_major": 2, "version_minor": 1, "model_id": self.model_id},
+            "text/plain": "\n".join(f"{t.name}: {t!r}" for t in trainings),
+        }
+        if any(len(t.history) for t in trainings):
+            picture = still(trainings)._repr_png_()
+            bundle["image/png"] = base64.b64encode(picture).decode()
+        return bundle
+
+    def _ipython_display_(self) -> None:
+        """Be displayed under an id, so that the picture can be put in later."""
+        if self._display_id is None:
+            self._display_id = uuid4().hex
+        display(self._bundle(), display_id=self._display_id, raw=True)
+
+    def __repr__(self) -> str:
+        return "\n".join(repr(side.training) for side in self._sides)
+
+
+class _Side:
+    """One training of a view: what the page knows of it already, and what is new.
+
+    Args:
+        training: live, or as its files tell.
+    """
+
+    def __init__(self, training: Training) -> None:
+        self.training = training
+        self.problem = ""
+        self._start_anew()
+        self._recent: deque[tuple[float, int]] = deque(maxlen=_RECENT)
+
+    def _start_anew(self) -> None:
+        self._curves, self._rows = {"loss": Curve(), "lr": Curve()}, Rows()
+        self._told = {"loss": 0, "lr": 0, "rows": 0}  # how many steps and rows
+
+    def do(self, asked: JSON) -> None:
+        """Do what a button asks for."""
+        self.problem = ""
+        if asked["ask"] == "extend":
+            self.training.extend(epochs=float(asked["epochs"]))
+        elif asked["ask"] in self._can():
+            getattr(self.training, asked["ask"])()
+
+    def news(self, buffers: list[bytes], *, everything: bool) -> JSON:
+        """Return what the page has not been told, or everything; numbers go into `buffers`."""
+        if everything:
+            self._start_anew()
+        t, history, settings = self.training, self.training.history, self.training.settings
+        step = len(history)
+        rate = self._steps_a_second(step)
+        return {
+            "name": t.name,
+            "model": settings.model,
+            "data": settings.data,
+            "state": t.state,
+            "note": self.problem or str(t.error or "") or "\n".join(t.notes[-1:]),
+            "step": step,
+            "steps": settings.steps,
+            "epoch": step / settings.steps_per_epoch,
+            "epochs": settings.epochs,
+            "seconds": t.seconds,
+            "left": (settings.steps - step) / rate if rate and t.is_going else None,
+            "rate": rate * settings.batch_size if rate else None,
+            "best": _best(history.epochs),
+            "can": self._can(),
+            "curves": [c for name in ("loss", "lr") if (c := self._curve(name, buffers))],
+            "rows": self._new_rows(history.epochs),
+        }
+
+    def _curve(self, name: str, buffers: list[bytes]) -> JSON | None:
+        values, curve = self.training.history.steps[name], self._curves[name]
+        n = len(values)
+        if n == self._told[name]:
+            return None
+        first = curve.update(values[:n])
+        self._told[name] = n
+        buffers.append(curve.table[first:].tobytes())
+        return {"name": name, "bucket": curve.bucket, "from": first, "buffer": len(buffers) - 1}
+
+    def _new_rows(self, rows: Sequence[Mapping[str, float]]) -> JSON:
+        rows = list(rows)
+        first = self._rows.update(rows) if len(rows) != self._told["rows"] else len(rows)
+        first, self._told["rows"] = min(first, len(self._rows.shown)), len(rows)
+        return {"from": first, "rows": [_plain(row) for row in self._rows.shown[first:]]}
+
+    def _can(self) -> list[str]:
+        t = self.training
+        ours = t.can_extend
+        if t.state == "running":
+            return ["pause", "stop", *(["extend"] if ours else [])]
+        if t.state == "paused":
+            return ["unpause", "stop", *(["extend"] if ours else [])]
+        return ["extend"] if ours else []
+
+    def _steps_a_second(self, step: int) -> float | None:
+        """Return the speed over the last looks, or None where nothing moves."""
+        if self.training.state != "running":
+            self._recent.clear()
+            return None
+        self._recent.append((time.perf_counter(), step))
+        (then, before), (now, after) = self._recent[0], self._recent[-1]
+        return (after - before) / (now - then) if after > before else None
+
+
+def _best(rows: Sequence[Mapping[str, float]]) -> JSON | None:
+    """Return the epoch with the lowest validation loss, or loss where none is."""
+    for name in ("validation_loss", "loss"):
+        found = [row for row in rows if math.isfinite(row.get(name, math.nan))]
+        if found:
+            best = min(found, key=lambda row: row[name])
+            return {"step": best["step"], "name": name.replace("_", " "), "value": best[name]}
+    return None
+
+
+def _plain(row: Mapping[str, float]) -> dict[str, float | None]:
+    """Return figures as JSON has them: without numbers that are none."""
+    return {name: value if math.isfinite(value) else None for name, value in row.items()}
