@@ -44,7 +44,7 @@ def test_a_click_reaches_each_kernel(lab: Lab, kernel: str) -> None:
     assert notebook.evaluate("clicks") == 1
     assert notebook.messages()["comm_msg"] >= 1
     version = notebook.evaluate("__import__('ipykernel').__version__")
-    assert kernel in ("python3", f"ipykernel-{version.rpartition(".")[0]}")
+    assert kernel in ("python3", "ipykernel-" + version.rpartition(".")[0])
 
 
 def test_a_widget_outlives_its_page(lab: Lab) -> None:
