@@ -311,8 +311,8 @@ def test_the_same_budget_finishes_what_was_extended_on_the_way() -> None:
     how: Any = {"batch_size": 8, "name": "night", "resume": True}
     model = Sleeper(0)
     fit(model, points(), epochs=2, **how).extend(steps=3)
-    for budget in ({"epochs": 2}, {}):
-        again = fit(Sleeper(0), points(), **how, **budget)
+    for budget in ({"epochs": 2}, {"epochs": None}):
+        again = fit(Sleeper(0), points(), **how | budget)
         assert again.settings.phases == (Phase(8, 8), Phase(3, 3, added=True))
         assert len(again.history) == 11
     more = fit(Sleeper(0), points(), epochs=4, **how)

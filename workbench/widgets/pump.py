@@ -9,7 +9,7 @@ from typing import Protocol
 
 __all__ = ["View", "follow"]
 
-_EVERY = 0.2  # seconds; a training looks at itself every quarter of one
+_EVERY = 0.25  # seconds, as often as a training looks at itself
 
 
 class View(Protocol):

@@ -27,7 +27,7 @@ from workbench.widgets.stills import still
 __all__ = ["TrainingView", "view"]
 
 _HERE = Path(__file__).parent
-_RECENT = 25  # looks over which the speed is taken: five seconds
+_RECENT = 20  # looks over which the speed is taken: five seconds
 _MIME = "application/vnd.jupyter.widget-view+json"
 
 
@@ -53,6 +53,8 @@ class TrainingView(anywidget.AnyWidget):
         super().__init__()
         self._sides = [_Side(training) for training in trainings]
         self._lock = threading.Lock()  # the page asks in one thread, the pump looks in another
+        self._drawing, self._png = threading.Lock(), b""
+        self._drawn: list[tuple[str, int]] = []  # how the trainings stood in the picture
         self._sequence = 0
         self._told: list[JSON] = []
         self._display_id: str | None = None
@@ -112,10 +114,17 @@ class TrainingView(anywidget.AnyWidget):
             _MIME: {"version_major": 2, "version_minor": 1, "model_id": self.model_id},
             "text/plain": "\n".join(f"{t.name}: {t!r}" for t in trainings),
         }
-        if any(len(t.history) for t in trainings):
-            picture = still(trainings)._repr_png_()
-            bundle["image/png"] = base64.b64encode(picture).decode()
+        if any(len(t.history) for t in trainings) and not any(t.is_going for t in trainings):
+            bundle["image/png"] = self._picture(trainings)
         return bundle
+
+    def _picture(self, trainings: Sequence[Training]) -> str:
+        """Return the picture of trainings that have ended, drawn once."""
+        stand: list[tuple[str, int]] = [(t.state, len(t.history)) for t in trainings]
+        with self._drawing:
+            if stand != self._drawn:
+                self._png, self._drawn = still(trainings)._repr_png_(), stand
+            return base64.b64encode(self._png).decode()
 
     def _ipython_display_(self) -> None:
         """Be displayed under an id, so that the picture can be put in later."""
