@@ -174,6 +174,7 @@ def test_two_at_once_do_not_disturb_each_other(kernel: Kernel) -> None:
     kernel.run("one = wb.fit(a, data, epochs=10, batch_size=8, seed=1)")
     kernel.run("two = wb.fit(b, data, epochs=10, batch_size=8, seed=2)")
     assert kernel.value("(one.state, two.state)") == ("running", "running")
+    assert kernel.value("f'beside it {one.name} trains in this kernel' in two.notes[0]")
     kernel.run("one.wait(); two.wait()")
     for seed, name, model in ((1, "one", "a"), (2, "two", "b")):
         whole, sums = undisturbed(epochs=10, seed=seed)

@@ -123,6 +123,17 @@ def test_afterwards_it_is_told_what_is_new(monkeypatch: pytest.MonkeyPatch) -> N
     assert np.frombuffer(buffer, np.float32).tolist() == [0.5, 0.5, 0.5]
 
 
+def test_while_a_cell_waits_the_view_says_what_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    training = trained(epochs=1)
+    training.state, training.awaited = "running", True
+    page = Page(TrainingView([training]), monkeypatch)
+    told, _ = page.ask(ask="all")
+    assert "■ ends the training and keeps it" in told["trainings"][0]["note"]
+    training.state = "done"
+    told, _ = page.ask(ask="all")
+    assert told["trainings"][0]["note"] == ""
+
+
 def test_figures_that_are_none_are_null(monkeypatch: pytest.MonkeyPatch) -> None:
     training = trained(epochs=1)
     training.history = History(

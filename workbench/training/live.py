@@ -58,6 +58,9 @@ def begin(training: Training, work: Callable[[Callable[[], None]], None]) -> Non
             training._over.set()
             begun.set()
 
+    beside = [other.name for other in _trainings.values() if other.is_going]
+    if beside:
+        training.notes.append(f"beside it {', '.join(beside)} trains in this kernel: slower, both")
     training.error = None
     training._over.clear()
     training._thread = threading.Thread(target=live, name=f"training {training.name}", daemon=True)

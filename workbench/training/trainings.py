@@ -48,6 +48,7 @@ class Training:
         notes: what was said on the way, where nobody could be told.
         reins: what steers it.
         views: that show it live.
+        awaited: whether a cell waits for its end, so that buttons may not reach the kernel.
         begun: when, in UTC.
     """
 
@@ -61,6 +62,7 @@ class Training:
     notes: list[str] = field(default_factory=list, repr=False)
     reins: Reins = field(default_factory=Reins, repr=False)
     views: list[Any] = field(default_factory=list, repr=False)
+    awaited: bool = field(default=False, repr=False)
     begun: str = field(default_factory=journal.now, repr=False)
     _more: Callable[[JSON], None] | None = field(default=None, repr=False)
     _thread: threading.Thread | None = field(default=None, repr=False)
@@ -114,7 +116,11 @@ class Training:
             WorkbenchError: what the training failed of.
         """
         if self._thread is not None:
-            self._wait()
+            self.awaited = True
+            try:
+                self._wait()
+            finally:
+                self.awaited = False
         for view in self.views:
             view.keep()  # by this cell, so that whoever executes the notebook hears of it
         if self.error is not None:

@@ -28,6 +28,8 @@ __all__ = ["TrainingView", "view"]
 
 _HERE = Path(__file__).parent
 _RECENT = 20  # looks over which the speed is taken: five seconds
+_AWAITED = "a cell waits for the end: ■ ends the training and keeps it, buttons may act only then"
+_NOTES = 3  # the last ones are shown
 _MIME = "application/vnd.jupyter.widget-view+json"
 
 
@@ -173,7 +175,7 @@ class _Side:
             "model": settings.model,
             "data": settings.data,
             "state": t.state,
-            "note": self.problem or str(t.error or "") or "\n".join(t.notes[-1:]),
+            "note": self._note(),
             "step": step,
             "steps": settings.steps,
             "epoch": step / settings.steps_per_epoch,
@@ -186,6 +188,13 @@ class _Side:
             "curves": [c for name in ("loss", "lr") if (c := self._curve(name, buffers))],
             "rows": self._new_rows(history.epochs),
         }
+
+    def _note(self) -> str:
+        t = self.training
+        if self.problem or t.error:
+            return self.problem or str(t.error)
+        awaited = [_AWAITED] if t.awaited and t.is_going else []
+        return "\n".join([*t.notes[-_NOTES:], *awaited])
 
     def _curve(self, name: str, buffers: list[bytes]) -> JSON | None:
         values, curve = self.training.history.steps[name], self._curves[name]
