@@ -125,14 +125,18 @@ def test_two_views_show_one_training(lab: Lab, kernel: str) -> None:
         expect(view(notebook, cell).locator(".wb-state")).to_have_text("stopped")
 
 
-def test_the_buttons_work_while_a_cell_waits(lab: Lab) -> None:
-    """By the environment's own kernel: what reaches a busy one differs from version to version."""
-    notebook = started(lab, "python3", "epochs=1000")
-    notebook.evaluate("training.extend(steps=1) and None")
-    notebook.interrupt()  # while none runs, it does nothing
-    assert notebook.evaluate("training.state") == "running"
-    press(notebook, "Stop")
-    expect(view(notebook).locator(".wb-state")).to_have_text("stopped")
+def test_while_a_cell_waits_the_interrupt_ends_the_training(lab: Lab, kernel: str) -> None:
+    cells = TRAINING.format(how="epochs=1000") + "\n# %%\ntraining.wait()"
+    notebook = lab.open("# %%" + SETUP + cells, kernel=kernel)
+    notebook.run(0)
+    notebook.run(1)
+    notebook.interrupt()  # while no cell runs, it ends nothing
+    notebook.start(2)
+    expect(view(notebook).locator(".wb-note")).to_contain_text("■ ends the training and keeps it")
+    notebook.interrupt()
+    expect(view(notebook).locator(".wb-state")).to_have_text("interrupted")
+    notebook.wait()
+    assert notebook.evaluate("training.checkpoint.step == len(training.history)")
 
 
 def test_a_training_of_another_process_is_watched_and_stopped(lab: Lab) -> None:

@@ -73,8 +73,9 @@ def sized_anew(phases: Sequence[Phase], step: int, left: int) -> tuple[Phase, ..
         step: how many steps are done in all.
         left: how many are to come.
 
-    >>> sized_anew((Phase(10, 10, minutes=1),), 5, 8)[-1]
-    Phase(planned=8, steps=8, minutes=1, start=0.5)
+    >>> phases = sized_anew((Phase(10, 10, minutes=1),), 5, 8)
+    >>> [(phase.planned, phase.steps, phase.start) for phase in phases]
+    [(10, 5, 0.0), (8, 8, 0.5)]
     """
     done = cut_short(phases, step)
     last = done[-1]
