@@ -105,8 +105,14 @@ def test_weights_and_smoothing_reach_the_loss() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"class_weights": "even"}, "class_weights is 'even', expected 'balanced' or a number for"),
-        ({"class_weights": 3}, "class_weights is 3, expected 'balanced' or a number for each"),
+        (
+            {"class_weights": "even"},
+            "class_weights is 'even', expected 'balanced' or a list with a number for",
+        ),
+        (
+            {"class_weights": 3},
+            "class_weights is 3, expected 'balanced' or a list with a number for each",
+        ),
         ({"class_weights": [1, 2, 3]}, "has 3 numbers, expected 2 of 0 or more, one for each of"),
         ({"class_weights": [1, -2]}, "class_weights has 2 numbers, expected 2 of 0 or more"),
         ({"class_weights": [0, 0]}, "class_weights has 2 numbers, expected 2 of 0 or more"),

@@ -24,7 +24,7 @@ from workbench.journal import read_lines
 from workbench.models import build
 from workbench.preprocessing import Preprocessing
 from workbench.registry import publish
-from workbench.training import Settings, fit
+from workbench.training import EarlyStopping, Settings, fit
 from workbench.training.batches import TensorBatches
 from workbench.training.schedules import rates, triangle
 
@@ -466,3 +466,41 @@ def test_numbers_may_be_numpys() -> None:
         2,
         1,
     )
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ({"callbacks": EarlyStopping(3)}, r"callbacks is <.*>?, expected a list of callbacks"),
+        ({"callbacks": [EarlyStopping]}, r"callbacks is \[<class .*, expected a list of callbacks"),
+        ({"loss": "mse"}, "loss is 'mse', expected a function of"),
+        ({"class_weights": {0: 1, 1: 5, 2: 1}}, "expected 'balanced' or a list with a number"),
+    ],
+)
+def test_what_is_of_another_kind_is_refused(how: Any, message: str) -> None:
+    data = clusters()
+    with pytest.raises(RequestError, match=message):
+        fit(build("mlp", data, hidden=(4,)), data, epochs=1, **how)
+
+
+def test_what_is_no_model_and_what_is_made_already_are_refused() -> None:
+    data = clusters()
+    model: Any = build("mlp", data, hidden=(4,))
+    with pytest.raises(RequestError, match="fit takes a model first, got Dataset"):
+        fit(data, model)  # type: ignore[arg-type]
+    made: Any = torch.optim.Adam(model.parameters())
+    with pytest.raises(RequestError, match=r"made already.*optimizer=torch\.optim\.Adam"):
+        fit(model, data, optimizer=made)
+
+
+def test_class_weights_may_be_a_tensor() -> None:
+    data = clusters()
+    training = fit(build("mlp", data), data, steps=1, class_weights=torch.tensor([1.0, 2, 3]))
+    assert training.settings.class_weights == (1.0, 2.0, 3.0)
+
+
+def test_a_loss_for_many_classes_is_told_of_the_one_logit() -> None:
+    X = torch.randn(20, 3)
+    data = dataset("two", train=(X, (X[:, 0] > 0).long()))
+    with pytest.raises(RequestError, match="Of two classes there is one logit"):
+        fit(build("mlp", data), data, loss=nn.functional.cross_entropy)

@@ -39,6 +39,7 @@ __all__ = [
 
 _FORMAT = 1
 _BETWEEN = 8  # rungs of the ladder between the first checkpoint and the last
+_SOON = 5.0  # seconds after which the first is due, whatever is asked: little is lost so early
 _BEST = "best.safetensors"
 
 
@@ -99,7 +100,7 @@ class Checkpoints:
 
     Args:
         folder: theirs alone; made when the first is written.
-        every: seconds from one to the next.
+        every: seconds from one to the next; the first is due after five at most.
         told: called with each checkpoint once it is on disk, at the next look.
         say: called with a line about one that could not be written.
     """
@@ -112,7 +113,7 @@ class Checkpoints:
         say: Callable[[str], None] = warnings.warn,
     ) -> None:
         self._folder, self._every, self._told, self._say = folder, every, told, say
-        self._next = time.perf_counter() + every
+        self._next = time.perf_counter() + min(every, _SOON)
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
         for half in folder.glob(".*.safetensors.*"):  # left by a process that was killed over it
             half.unlink()
@@ -129,7 +130,7 @@ class Checkpoints:
         """Write a state, and before it the best one where that is new; return before it is done."""
         self._collect()
         self._owed = best or self._owed
-        self._next = time.perf_counter() + self._every
+        self._next = time.perf_counter() + (self._every if state.step else min(self._every, _SOON))
         try:
             self._writing = self._pool.submit(self._write, state, self._owed)
         except RuntimeError:  # Python is ending and starts no more threads: the last word counts

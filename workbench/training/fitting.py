@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any, Literal
 
 from torch import nn
+from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
 from workbench import journal
@@ -187,6 +188,7 @@ def _begin(
 ) -> Training:
     """Plan a training, or find the one that is to go on, and run it."""
     since = time.perf_counter()
+    _check_given(model, asked, callbacks)
     check_seed(asked["seed"])
     asked["seed"] = int(asked["seed"])
     given_budget = one_budget(budget)
@@ -314,7 +316,9 @@ def _take_steps(plan: Plan, training: Training, every: float, begun: Callable[[]
         _interruptible(training),
     ):
         training.reins.drop_word(training.folder)
-        if plan.followed:
+        if job.step:
+            pulse.say(f"going on from step {job.step:,} of {training.settings.steps:,}")
+        elif plan.followed:
             pulse.say(_said(plan))
         for hook in job.hooks("on_start"):
             hook(training)
@@ -402,6 +406,30 @@ def _check_trainable(model: nn.Module) -> None:
             f"{name} is kept as a program, which can be asked and served, not trained: "
             "fit a model made from its class"
         ) from None
+
+
+def _check_given(model: nn.Module, asked: JSON, callbacks: Sequence[Callback]) -> None:
+    """Raise where an argument is of another kind than it could be, as beginners mistake them."""
+    if not isinstance(model, nn.Module):
+        raise RequestError(
+            f"fit takes a model first, got {type(model).__name__}: fit(model, data, ...)"
+        )
+    if isinstance(callbacks, Callback) or not all(isinstance(c, Callback) for c in callbacks):
+        raise RequestError(
+            f"callbacks is {callbacks!r:.60}, expected a list of callbacks: "
+            "callbacks=[wb.EarlyStopping(3)]"
+        )
+    if isinstance(asked["optimizer"], Optimizer):
+        name = type(asked["optimizer"]).__name__
+        raise RequestError(
+            f"optimizer is a {name} that is made already, expected a name or a function of "
+            f"parameter groups: optimizer=torch.optim.{name}"
+        )
+    if isinstance(asked["loss"], str):
+        raise RequestError(
+            f"loss is {asked['loss']!r}, expected a function of (outputs, targets): leave it out "
+            "for the one that fits the task"
+        )
 
 
 def _check_free(model: nn.Module) -> None:

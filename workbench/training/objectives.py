@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -100,11 +100,13 @@ def class_weights_of(given: Any, split: Split) -> tuple[float, ...]:
     if isinstance(given, str) and given == "balanced":
         counts = torch.bincount(split.targets, minlength=len(split.classes)).clamp_min(1)
         return tuple((len(split) / (len(counts) * counts.double())).tolist())
-    if isinstance(given, str) or not isinstance(given, Iterable):
+    if isinstance(given, (str, Mapping)) or not isinstance(given, Iterable):
         raise RequestError(
-            f"class_weights is {given!r:.60}, expected 'balanced' or a number for each class"
+            f"class_weights is {given!r:.60}, expected 'balanced' or a list with a number for each "
+            "class, in the order of the dataset's classes"
         )
-    weights = tuple(number("a class weight", value) for value in given)
+    values = given.tolist() if isinstance(given, Tensor) else given
+    weights = tuple(number("a class weight", value) for value in values)
     if len(weights) != len(split.classes) or min(weights) < 0 or max(weights) == 0:
         raise RequestError(
             f"class_weights has {len(weights)} numbers, expected {len(split.classes)} of 0 or more,"
@@ -166,7 +168,10 @@ def _check_own(loss: Loss, outputs: Tensor, targets: Tensor) -> None:
         ) from None
     except (RuntimeError, TypeError, ValueError, IndexError) as error:
         first = str(error).splitlines()[0]
-        raise RequestError(f"the loss cannot take {shapes}: {first}") from error
+        hint = ""
+        if outputs.ndim == 2 and outputs.shape[1] == 1 and not targets.is_floating_point():
+            hint = ". Of two classes there is one logit: binary_cross_entropy_with_logits fits it"
+        raise RequestError(f"the loss cannot take {shapes}: {first}{hint}") from error
     if not isinstance(value, Tensor) or value.numel() != 1:
         found = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
         raise RequestError(f"the loss returned {found}, expected one number: take the mean")

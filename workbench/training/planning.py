@@ -112,7 +112,7 @@ def make_plan(
     with frozen(model.to(device), lr_of):
         loss = objective(
             model,
-            data.train.rows(torch.arange(min(_FEW, len(data.train)))),
+            _few(data.train),
             preprocessing,
             loss=chosen.get("loss"),
             label_smoothing=number("label_smoothing", chosen["label_smoothing"]),
@@ -195,6 +195,14 @@ def _laid_out(model: nn.Module, *, channels_last: bool) -> Iterator[None]:
     finally:
         if channels_last:
             model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+
+
+def _few(split: Split) -> Split:
+    """Return rows to try with: the first, and one of the last class, which not every loss takes."""
+    rows = torch.arange(min(_FEW, len(split)))
+    if split.classes and len(rows) == _FEW:
+        rows[-1] = int(split.targets.argmax()) or 1
+    return split.rows(rows)
 
 
 def _recipe(model: nn.Module, *, raw_images: bool) -> JSON:

@@ -183,7 +183,10 @@ class Training:
         if self._thread is not None:
             self._join()
         if self._more is None:
-            raise RequestError("the model of this training is gone: fit another one")
+            raise RequestError(
+                f"the model of training {self.name!r} is gone: keep it in a variable, or "
+                f"fit(model, data, ..., name={self.name!r}, resume=True) with a larger budget"
+            )
         self._more(budget)
         return self
 
@@ -243,6 +246,7 @@ class Training:
             for name, value in last.items()
             if name not in ("epoch", "step")
         )
+        figures += f"; {self.error}" if self.error is not None else ""
         return (
             f"Training {self.state}: {s.model} on {s.data}, {len(self.history):,} of "
             f"{s.steps:,} steps in {self.seconds:.1f} s{figures}"
