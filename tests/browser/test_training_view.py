@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -176,6 +177,7 @@ def test_values_are_read_by_keyboard(lab: Lab) -> None:
     notebook = started(lab, "python3", "epochs=3")
     expect(view(notebook).locator(".wb-state")).to_have_text("done")
     chart = view(notebook).locator("[data-chart=loss]")
+    expect(chart).to_have_attribute("aria-label", re.compile("training"))  # it is drawn
     chart.focus()
     notebook.page.keyboard.press("End")
     last = notebook.evaluate("training.history['loss'][-1]")
