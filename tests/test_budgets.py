@@ -273,7 +273,7 @@ def test_extensions_that_cannot_be_are_refused() -> None:
         training.extend(steps=0)
     assert (training.state, len(training.history)) == ("done", 1)
     del model
-    with pytest.raises(RequestError, match="is gone: keep it in a variable, or fit"):
+    with pytest.raises(RequestError, match="there is no model to go on with: keep that"):
         training.extend(steps=1)
 
 

@@ -219,6 +219,7 @@ def test_a_newer_format_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [("{", "cannot be read: .*: put it back, or train under another name"),
+     ('{"format": 1}', "cannot be read: it has no state: put it back, or"),
      ('{"format": 2}', "has format 2, expected 1: use the workbench that wrote it")],
 )  # fmt: skip
 def test_a_record_that_cannot_be_read_is_refused(content: str, message: str) -> None:

@@ -49,6 +49,14 @@ def undisturbed(seconds: int = 0, **how: Any) -> tuple[Training, list[float]]:
     return training, space["sums"](model)
 
 
+def assert_undisturbed(kernel: Kernel, training: str, model: str, **how: Any) -> None:
+    """Fail where a training of the kernel has come to other bits than one that nobody touched."""
+    whole, sums = undisturbed(**how)
+    assert kernel.value(f"{training}.history.steps") == whole.history.steps
+    assert kernel.value(f"{training}.history.epochs") == whole.history.epochs
+    assert kernel.value(f"sums({model})") == sums
+
+
 def until(what: Callable[[], bool]) -> None:
     for _ in range(1000):
         if what():
@@ -62,11 +70,8 @@ def test_fit_returns_while_it_trains_and_comes_to_the_same(kernel: Kernel) -> No
     assert kernel.value("(training.state, 1 <= len(training.history) < 240)") == ("running", True)
     kernel.run("torch.rand(1000); torch.manual_seed(5); mine = torch.rand(3).tolist()")
     kernel.run("training.wait()")
-    whole, sums = undisturbed(epochs=60, lr=0.05)
     assert kernel.value("training.state") == "done"
-    assert kernel.value("training.history.steps") == whole.history.steps
-    assert kernel.value("training.history.epochs") == whole.history.epochs
-    assert kernel.value("sums(model)") == sums
+    assert_undisturbed(kernel, "training", "model", epochs=60, lr=0.05)
     kernel.run("torch.manual_seed(5); assert mine == torch.rand(3).tolist()")
 
 
@@ -87,9 +92,7 @@ def test_while_paused_the_model_answers_and_nothing_is_lost(kernel: Kernel) -> N
     time.sleep(0.1)
     assert kernel.value("(training.state, len(training.history))") == before
     kernel.run("wb.predict(model, X[:2]); training.unpause(); training.wait()")
-    whole, sums = undisturbed(epochs=10, average="lookahead")
-    assert kernel.value("training.history.steps") == whole.history.steps
-    assert kernel.value("sums(model)") == sums
+    assert_undisturbed(kernel, "training", "model", epochs=10, average="lookahead")
 
 
 def test_what_needs_the_model_waits_for_it(kernel: Kernel) -> None:
@@ -105,9 +108,7 @@ def test_whatever_is_done_to_a_paused_model_is_undone(kernel: Kernel) -> None:
     kernel.run("training.pause(); wb.evaluate(model, data.train)")
     kernel.run("model.train(); model(X); model.eval(); training.checkpoints[0].load(model)")
     kernel.run("training.unpause(); training.wait()")
-    whole, sums = undisturbed(epochs=10)
-    assert kernel.value("training.history.steps") == whole.history.steps
-    assert kernel.value("sums(model)") == sums
+    assert_undisturbed(kernel, "training", "model", epochs=10)
 
 
 def test_stop_keeps_the_best_weights(kernel: Kernel) -> None:
@@ -122,9 +123,8 @@ def test_stop_keeps_the_best_weights(kernel: Kernel) -> None:
 
 def test_interrupting_the_wait_ends_the_training_and_keeps_it(kernel: Kernel) -> None:
     kernel.run("training = wb.fit(Net(), data, epochs=500, batch_size=8)")
-    waiting = kernel.start("print('waiting'); training.wait()")
-    kernel.until_printed("waiting")
-    time.sleep(0.3)
+    waiting = kernel.start("training.wait()")
+    kernel.until_told("a cell waits for the end")
     kernel.interrupt()
     assert kernel.finish(waiting)["status"] == "ok"
     assert kernel.value("training.state") == "interrupted"
@@ -147,11 +147,11 @@ class Gated(Net):
 def test_a_second_interrupt_raises(kernel: Kernel) -> None:
     kernel.run(GATED)
     kernel.run("training = wb.fit(Gated(), data, epochs=5, batch_size=8)")
-    waiting = kernel.start("print('waiting'); training.wait()")
-    kernel.until_printed("waiting")
-    for _ in range(2):
-        time.sleep(0.3)
-        kernel.interrupt()
+    waiting = kernel.start("training.wait()")
+    kernel.until_told("a cell waits for the end")
+    kernel.interrupt()
+    kernel.until_told("once more raises at once")
+    kernel.interrupt()
     assert kernel.finish(waiting)["ename"] == "KeyboardInterrupt"
     kernel.run("gate.set(); training.wait()")
     assert kernel.value("(training.state, training.checkpoint.step)") == ("interrupted", 2)
@@ -177,9 +177,19 @@ def test_two_at_once_do_not_disturb_each_other(kernel: Kernel) -> None:
     assert kernel.value("f'beside it {one.name} trains in this kernel' in two.notes[0]")
     kernel.run("one.wait(); two.wait()")
     for seed, name, model in ((1, "one", "a"), (2, "two", "b")):
-        whole, sums = undisturbed(epochs=10, seed=seed)
-        assert kernel.value(f"{name}.history.steps") == whole.history.steps
-        assert kernel.value(f"sums({model})") == sums
+        assert_undisturbed(kernel, name, model, epochs=10, seed=seed)
+
+
+def test_two_at_once_have_threads_of_their_own(kernel: Kernel) -> None:
+    """A wide net is trained by more of them than a small one, and they decide the last digits."""
+    wide = "t = wb.fit(wb.build('mlp', data, hidden=(2048, 2048)), data, steps=40, batch_size=32)"
+    kernel.run(f"{wide}; t.wait(); alone = t")
+    kernel.run(f"{wide}; model = Net(); small = wb.fit(model, data, epochs=10, batch_size=8)")
+    kernel.run("t.wait(); small.wait()")
+    threads = kernel.value("(small.settings.threads, t.settings.threads)")
+    assert threads == (1, min(2, threads[1]))
+    assert kernel.value("t.history == alone.history")
+    assert_undisturbed(kernel, "small", "model", epochs=10)
 
 
 LOADER = """
@@ -326,3 +336,7 @@ def test_what_is_over_cannot_be_stopped() -> None:
     done = CliRunner().invoke(app, ["stop", "one"])
     assert isinstance(done.exception, RequestError)
     assert str(done.exception) == "training 'one' is done: there is nothing to stop"
+    with pytest.raises(RequestError, match="'one' is done: there is nothing to pause"):
+        list_trainings()["one"].pause()
+    with pytest.raises(RequestError, match=r"no model to go on with.*name='one', resume=True"):
+        list_trainings()["one"].extend(epochs=1)

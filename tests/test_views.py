@@ -34,7 +34,7 @@ def test_a_curve_comes_to_the_same_in_parts(lengths: list[int], most: int) -> No
     values = np.sin(np.arange(60.0)).tolist()
     curve, page = Curve(most), np.empty((0, 3))
     for n in lengths:
-        first = curve.update(values[:n])
+        first = curve.update(values, n)
         page = np.concatenate([page[:first], curve.table[first:]])
     assert len(page) <= most
     parts = [values[i : min(i + curve.bucket, n)] for i in range(0, n, curve.bucket)]
@@ -48,7 +48,7 @@ def test_rows_come_to_the_same_in_parts(lengths: list[int], most: int) -> None:
     rows = Rows(most)
     page: list[Mapping[str, float]] = []
     for n in lengths:
-        first = rows.update(history[:n])
+        first = rows.update(history, n)
         page = [*page[:first], *rows.shown[first:]]
     assert page == rows.shown
     assert len(page) <= most + 1
@@ -57,8 +57,8 @@ def test_rows_come_to_the_same_in_parts(lengths: list[int], most: int) -> None:
 
 def test_a_curve_that_shrank_starts_anew() -> None:
     curve = Curve(4)
-    curve.update([1.0] * 40)
-    assert curve.update([2.0, 3.0]) == 0
+    curve.update([1.0] * 40, 40)
+    assert curve.update([2.0, 3.0], 2) == 0
     assert (curve.bucket, curve.table[:, 1].tolist()) == (1, [2.0, 3.0])
 
 
@@ -66,7 +66,7 @@ def test_an_outlier_and_a_gap_stay_visible() -> None:
     values = [1.0] * 100_000
     values[70_001], values[3] = 50.0, math.nan
     curve = Curve()
-    curve.update(values)
+    curve.update(values, len(values))
     assert len(curve.table) <= 1000
     assert np.nanmax(curve.table[:, 2]) == 50
     assert np.isnan(curve.table[0]).all()
@@ -152,7 +152,7 @@ def test_what_cannot_be_done_is_said_in_the_view(monkeypatch: pytest.MonkeyPatch
     view._answer(None, {"ask": "extend", "training": 0, "epochs": 1}, [])
     view.look()
     note = page.messages[-1][0]["trainings"][0]["note"]
-    assert "is gone: keep it in a variable, or fit(model, data, ..., name=" in note
+    assert note.startswith("there is no model to go on with: keep that of training ")
 
 
 @pytest.mark.parametrize("n", [1, 2])

@@ -13,7 +13,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-__all__ = ["in_notebook", "is_headless", "progress"]
+__all__ = ["in_notebook", "is_headless", "is_live", "progress"]
 
 _INTERVAL = 0.25  # seconds between two updates
 
@@ -28,6 +28,11 @@ def in_notebook() -> bool:
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython else None
     return shell is not None and hasattr(shell, "kernel")
+
+
+def is_live() -> bool:
+    """Return whether somebody watches in a notebook."""
+    return in_notebook() and not is_headless()
 
 
 def progress(total: int, label: str, *, unit: str = "it") -> tqdm[Any]:
@@ -46,7 +51,7 @@ def progress(total: int, label: str, *, unit: str = "it") -> tqdm[Any]:
         "mininterval": _INTERVAL,
         "dynamic_ncols": True,
     }
-    if in_notebook() and not is_headless():
+    if is_live():
         return _NotebookBar(gui=True, **options)
     return tqdm(disable=is_headless() or not sys.stderr.isatty(), file=sys.stderr, **options)
 

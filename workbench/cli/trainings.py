@@ -45,12 +45,9 @@ def _stop(
     training: Annotated[str, typer.Argument(help="A name, a unique prefix of one, or `last`.")],
 ) -> None:
     """Stop a training after the step it is in; it keeps a checkpoint to go on from."""
-    from workbench.errors import RequestError
     from workbench.training import list_trainings
 
     found = list_trainings()[training]
-    if not found.is_going:
-        raise RequestError(f"training {found.name!r} is {found.state}: there is nothing to stop")
     found.stop()
     found.wait()
     typer.echo(f"{found.name}: {found!r}")

@@ -14,7 +14,6 @@ from functools import partial
 from typing import Any, Literal
 
 from torch import nn
-from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
 from workbench import journal
@@ -23,7 +22,8 @@ from workbench.datasets import Dataset
 from workbench.determinism import check_seed
 from workbench.errors import DivergedError, RequestError, let_go
 from workbench.evaluation.losses import Loss
-from workbench.modes import evaluating, settled
+from workbench.modes import settled
+from workbench.progress import is_live
 from workbench.training.augmentations import Augment
 from workbench.training.averages import Average
 from workbench.training.budgets import extended, measured_steps, whole_budget
@@ -37,18 +37,18 @@ from workbench.training.checkpoints import (
     read_checkpoint,
     tensors_of,
 )
+from workbench.training.checks import check_free, check_given, check_trainable
 from workbench.training.folders import (
     check_same,
     claimed,
     environment,
     folder_of,
     kept_record,
-    state_of,
     warn_of_changes,
 )
 from workbench.training.histories import HistoryFiles
 from workbench.training.jobs import restore, weights_of
-from workbench.training.live import begin, is_live
+from workbench.training.live import begin
 from workbench.training.loop import train
 from workbench.training.optimizers import Maker
 from workbench.training.phases import Phase, cut_short
@@ -129,8 +129,7 @@ def fit(  # noqa: PLR0913 - each is a word that its field knows
             average of its weights; `"none"` for none, where the recipe has one.
         clip: the largest norm of the gradient; None for no limit.
         accumulate: parts that the rows of a step go through the model in, 1 by default; more save
-            memory; a loss
-            that weighs its rows, as by `class_weights`, weighs them within each part.
+            memory; a loss that weighs its rows, as by `class_weights`, weighs them within each.
         precision: `"fp32"` by default; `"bf16"` for autocast; `"auto"` for what is fastest here.
         compile: whether torch compiles the forward pass, False by default; worth it for long
             trainings only.
@@ -188,18 +187,18 @@ def _begin(
 ) -> Training:
     """Plan a training, or find the one that is to go on, and run it."""
     since = time.perf_counter()
-    _check_given(model, asked, callbacks)
+    check_given(model, asked, callbacks)
     check_seed(asked["seed"])
     asked["seed"] = int(asked["seed"])
     given_budget = one_budget(budget)
-    _check_free(model)
-    _check_trainable(model)
+    check_free(model)
+    check_trainable(model)
     given, loader = taken("fit", data, model)
     folder = folder_of(name, name_of(model))
     record = kept_record(folder)
     if record is not None and not resume:
         raise RequestError(
-            f"there is a training {name!r} already, {state_of(folder)}: pass resume=True to go on "
+            f"there is a training {name!r} already, {record['state']}: pass resume=True to go on "
             "with it, or take another name"
         )
     then = Settings.from_json(record["settings"]) if record else None
@@ -219,7 +218,7 @@ def _begin(
 def _go_on(plan: Plan, training: Training, every: float, budget: JSON) -> None:
     """Extend a training: what it did not take of its budget is left, and more comes after."""
     since, more = time.perf_counter(), one_budget(budget)
-    _check_free(plan.job.model)
+    check_free(plan.job.model)
     if training.checkpoint is None:
         raise RequestError(f"training {training.name!r} has no checkpoint to go on from: fit again")
     had = cut_short(training.settings.phases, len(training.history))
@@ -234,7 +233,7 @@ def _start(plan: Plan, training: Training, work: Callable[[Callable[[], None]], 
         begin(training, work)
         return
     try:
-        work(_nobody_waits)
+        work(lambda: None)  # nobody waits for the first step
     except BaseException as error:
         training.fail(error)
         raise
@@ -255,10 +254,6 @@ def _forget_with(model: nn.Module, training: Training) -> None:
             kept._more = None
 
     weakref.finalize(model, forget).atexit = False
-
-
-def _nobody_waits() -> None:
-    pass
 
 
 def _run(
@@ -394,50 +389,6 @@ def _interruptible(training: Training) -> Iterator[None]:
     finally:
         if before is not None:
             signal.signal(signal.SIGINT, before)
-
-
-def _check_trainable(model: nn.Module) -> None:
-    try:
-        with evaluating(model):  # gives every flag back, whatever is refused after this
-            model.train()
-    except NotImplementedError:  # what torch raises for an exported program
-        name = attached(model).version or type(model).__name__
-        raise RequestError(
-            f"{name} is kept as a program, which can be asked and served, not trained: "
-            "fit a model made from its class"
-        ) from None
-
-
-def _check_given(model: nn.Module, asked: JSON, callbacks: Sequence[Callback]) -> None:
-    """Raise where an argument is of another kind than it could be, as beginners mistake them."""
-    if not isinstance(model, nn.Module):
-        raise RequestError(
-            f"fit takes a model first, got {type(model).__name__}: fit(model, data, ...)"
-        )
-    if isinstance(callbacks, Callback) or not all(isinstance(c, Callback) for c in callbacks):
-        raise RequestError(
-            f"callbacks is {callbacks!r:.60}, expected a list of callbacks: "
-            "callbacks=[wb.EarlyStopping(3)]"
-        )
-    if isinstance(asked["optimizer"], Optimizer):
-        name = type(asked["optimizer"]).__name__
-        raise RequestError(
-            f"optimizer is a {name} that is made already, expected a name or a function of "
-            f"parameter groups: optimizer=torch.optim.{name}"
-        )
-    if isinstance(asked["loss"], str):
-        raise RequestError(
-            f"loss is {asked['loss']!r}, expected a function of (outputs, targets): leave it out "
-            "for the one that fits the task"
-        )
-
-
-def _check_free(model: nn.Module) -> None:
-    other = attached(model).training
-    if other is not None and other.is_going:
-        raise RequestError(
-            f"the model is being trained by {other.name!r}: stop() that training, or wait() for it"
-        )
 
 
 def _advice(training: Training, usual: float) -> str:

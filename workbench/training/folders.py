@@ -18,7 +18,7 @@ from workbench.devices import hardware
 from workbench.errors import RequestError, TamperedError
 from workbench.home import home, read_json
 from workbench.training.settings import Settings
-from workbench.training.trainings import RECORD, TrainingState
+from workbench.training.trainings import GOING, RECORD
 from workbench.types import JSON, NAME_PATTERN
 
 __all__ = [
@@ -27,7 +27,6 @@ __all__ = [
     "environment",
     "folder_of",
     "kept_record",
-    "state_of",
     "warn_of_changes",
 ]
 
@@ -57,9 +56,28 @@ def folder_of(name: str | None, model: str) -> Path:
 def kept_record(folder: Path) -> JSON | None:
     """Return the record of a training that was begun in a folder, or None.
 
+    Its state is the truth: one that says running and that no process runs was killed.
+
     Raises:
         TamperedError: it is damaged, or of a newer format.
     """
+    record = _record(folder)
+    if record and record["state"] in GOING and not _is_claimed(folder):
+        record = _record(folder)  # it may have ended in between
+        if record and record["state"] in GOING:
+            record["state"] = "killed"
+    return record
+
+
+def _is_claimed(folder: Path) -> bool:
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            return False
+    except Timeout:
+        return True
+
+
+def _record(folder: Path) -> JSON | None:
     path = folder / RECORD
     if not path.exists():
         return None
@@ -67,29 +85,18 @@ def kept_record(folder: Path) -> JSON | None:
         record: JSON = read_json(path)
         form = record["format"]
     except (ValueError, KeyError, TypeError) as error:
-        raise TamperedError(
-            f"record {path} cannot be read: {error}: put it back, or train under another name"
-        ) from None
+        raise TamperedError(_unreadable(path, str(error))) from None
     if form != 1:
         raise TamperedError(
             f"record {path} has format {form}, expected 1: use the workbench that wrote it"
         )
+    if "state" not in record:
+        raise TamperedError(_unreadable(path, "it has no state"))
     return record
 
 
-def state_of(folder: Path) -> TrainingState:
-    """Return the state of the training in a folder; killed where it was running and no more is."""
-    record = kept_record(folder)
-    state: TrainingState = record["state"] if record else "killed"
-    if state not in ("running", "paused"):
-        return state
-    lock = FileLock(folder / ".lock", timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        return state
-    lock.release()
-    return "killed"
+def _unreadable(path: Path, found: str) -> str:
+    return f"record {path} cannot be read: {found}: put it back, or train under another name"
 
 
 @contextlib.contextmanager

@@ -20,6 +20,8 @@ import pandas as pd
 from workbench.errors import UnknownNameError
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
     from workbench.pictures import Picture
 
 __all__ = ["History", "HistoryFiles"]
@@ -64,18 +66,35 @@ class History:
 
         figure = Picture(7, 3.2)
         axes = figure.subplots()
-        loss = pd.Series(self["loss"], index=range(1, len(self) + 1))
-        axes.plot(loss, alpha=0.25, color="C0", linewidth=1)
-        smooth = loss.ewm(span=max(len(loss) / 25, 1)).mean()
-        axes.plot(smooth, color="C0", label="training (smoothed)")
-        held = [row for row in self.epochs if "validation_loss" in row]
-        if held:
-            ends, losses = [r["step"] for r in held], [r["validation_loss"] for r in held]
-            axes.plot(ends, losses, "o-", color="C1", label="validation")
-        axes.set(xlabel="step", ylabel="loss", xlim=(0, len(self) + 1))
-        axes.set_ylim(0, 1.05 * float(smooth.max()))
+        top = self.draw_losses(axes, "C0", "C1", "")
+        axes.set(xlim=(0, len(self) + 1), ylim=(0, top))
         axes.legend(frameon=False)
         return figure
+
+    def draw_losses(self, axes: Axes, colour: str, held: str, name: str) -> float:
+        """Draw the losses by step, and as dots those of the validation; return where to end.
+
+        Args:
+            axes: where to.
+            colour: of the training's losses, raw and smoothed.
+            held: colour of the validation's.
+            name: of the training, for the legend; may be empty.
+        """
+        loss = pd.Series(self["loss"], index=range(1, len(self) + 1))
+        axes.plot(loss, alpha=0.25, color=colour, linewidth=1)
+        smooth = loss.ewm(span=max(len(loss) / 25, 1)).mean()
+        axes.plot(smooth, color=colour, label=f"{name} training (smoothed)".strip())
+        self.draw_dots(axes, "validation_loss", held, f"{name} validation".strip())
+        axes.set(xlabel="step", ylabel="loss")
+        top = 1.05 * float(smooth.max())  # spikes may leave the picture
+        return top if top > 0 else 1.0  # NaN too
+
+    def draw_dots(self, axes: Axes, figure: str, colour: str, label: str | None) -> None:
+        """Draw a figure of the epochs by the steps they ended on, where there is one."""
+        rows = [row for row in self.epochs if figure in row]
+        if rows:
+            steps, values = [row["step"] for row in rows], [row[figure] for row in rows]
+            axes.plot(steps, values, "o-", color=colour, markersize=4, label=label)
 
 
 class HistoryFiles:

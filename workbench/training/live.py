@@ -11,20 +11,14 @@ from weakref import WeakValueDictionary
 import torch
 
 from workbench.determinism import apart
-from workbench.progress import in_notebook, is_headless
 from workbench.training.trainings import Training
 
-__all__ = ["begin", "handle_of", "is_live"]
+__all__ = ["begin", "handle_of"]
 
 _PATIENCE = 0.5  # seconds; a first step that takes longer is waited for in sight
 _LAST_WORD = 3.0  # seconds that trainings have to keep a checkpoint when the kernel ends
 
 _trainings: WeakValueDictionary[Path, Training] = WeakValueDictionary()
-
-
-def is_live() -> bool:
-    """Return whether somebody watches in a notebook, so that `fit` returns while it trains."""
-    return in_notebook() and not is_headless()
 
 
 def handle_of(folder: Path) -> Training | None:

@@ -5,20 +5,21 @@ from __future__ import annotations
 import threading
 import time
 import warnings
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING
 
 from workbench import journal
-from workbench.errors import RequestError, TamperedError, UnknownNameError
+from workbench.errors import RequestError, TamperedError
 from workbench.home import home
-from workbench.training.folders import kept_record, state_of
+from workbench.listings import Listing
+from workbench.training.folders import kept_record
 from workbench.training.histories import HistoryFiles
 from workbench.training.live import handle_of
 from workbench.training.reins import leave_word
 from workbench.training.settings import Settings
 from workbench.training.trainings import RECORD, Training
+from workbench.types import JSON
 
 if TYPE_CHECKING:
     import pandas
@@ -47,60 +48,54 @@ class RecordedTraining(Training):
             raise RequestError(f"no training in {str(folder)!r}: it holds no {RECORD}")
         try:
             found = cls(Settings.from_json(record["settings"]), folder, begun=record["begun"])
+            found._take_up(record)
         except (KeyError, TypeError) as error:
             raise TamperedError(
                 f"record {folder / RECORD} is not that of a training: {error!r}; restore it, or "
                 "move its folder elsewhere"
             ) from None
-        found.refresh()
         return found
 
     def refresh(self) -> None:
         """Take up what its files have got since."""
-        with self._reading:
-            self._refresh()
-
-    def _refresh(self) -> None:
         record = kept_record(self.folder)
-        if record is None:
-            return
-        self.settings = Settings.from_json(record["settings"])
-        self.environment = record["environment"]
-        self.state = state_of(self.folder)
-        files = HistoryFiles(self.folder)
-        files.seconds = self.seconds
-        files.read(self.history)
-        over = not self.is_going and self.state != "killed"
-        self.seconds = record["seconds"] if over else files.seconds
+        if record is not None:
+            self._take_up(record)
+
+    def _take_up(self, record: JSON) -> None:
+        with self._reading:
+            self.settings = Settings.from_json(record["settings"])
+            self.environment, self.state = record["environment"], record["state"]
+            files = HistoryFiles(self.folder)
+            files.seconds = self.seconds
+            files.read(self.history)
+            over = not self.is_going and self.state != "killed"
+            self.seconds = record["seconds"] if over else files.seconds
 
     def pause(self) -> None:
         """Ask its process to hold it."""
-        leave_word(self.folder, "pause")
+        self._ask("pause")
 
     def unpause(self) -> None:
         """Ask its process to let it go on."""
-        leave_word(self.folder, "unpause")
+        self._ask("unpause")
 
     def stop(self) -> None:
         """Ask its process to end it after the step it is in."""
-        leave_word(self.folder, "stop")
+        self._ask("stop")
 
-    def extend(
-        self,
-        *,
-        epochs: float | None = None,
-        steps: int | None = None,
-        minutes: float | None = None,
-    ) -> Training:
-        """Raise: there is no model here to go on with.
+    def _ask(self, word: str) -> None:
+        """Leave a word for its process.
 
         Raises:
-            RequestError: always.
+            RequestError: no process runs it any more.
         """
-        raise RequestError(
-            f"training {self.name!r} has no model here to go on with: "
-            f"fit(model, data, ..., name={self.name!r}, resume=True) with a larger budget does"
-        )
+        self.refresh()
+        if not self.is_going:
+            raise RequestError(
+                f"training {self.name!r} is {self.state}: there is nothing to {word}"
+            )
+        leave_word(self.folder, word)
 
     def wait(self) -> Training:
         """Return when it has ended; ■ ends the waiting alone."""
@@ -110,40 +105,10 @@ class RecordedTraining(Training):
         return self
 
 
-class TrainingList(Sequence[Training]):
+class TrainingList(Listing[Training]):
     """Trainings, oldest first, indexed by number, name, unique prefix of one, or `"last"`."""
 
-    def __init__(self, trainings: Sequence[Training]) -> None:
-        self._trainings = list(trainings)
-
-    def __len__(self) -> int:
-        return len(self._trainings)
-
-    def __iter__(self) -> Iterator[Training]:
-        return iter(self._trainings)
-
-    @overload
-    def __getitem__(self, key: int | str) -> Training: ...
-    @overload
-    def __getitem__(self, key: slice) -> TrainingList: ...
-    def __getitem__(self, key: int | str | slice) -> Training | TrainingList:
-        if isinstance(key, slice):
-            return TrainingList(self._trainings[key])
-        return self._trainings[key] if isinstance(key, int) else self._named(key)
-
-    def _named(self, name: str) -> Training:
-        if name == "last" and self._trainings:
-            return self._trainings[-1]
-        found = [t for t in self._trainings if name and t.name.startswith(name)]
-        exact = [t for t in found if t.name == name]
-        if len(exact or found) > 1:
-            names = ", ".join(t.name for t in found)
-            raise RequestError(
-                f"training {name!r} is not one training but {len(found)}: {names}; say more"
-            )
-        if not found:
-            raise UnknownNameError("training", name, [t.name for t in self._trainings])
-        return (exact or found)[0]
+    kind = "training"
 
     def table(self) -> pandas.DataFrame:
         """Return one row a training: state, model, data, steps, seconds and its last figures."""
@@ -159,13 +124,13 @@ class TrainingList(Sequence[Training]):
                 "seconds": t.seconds,
                 **(t.history.epochs[-1] if t.history.epochs else {}),
             }
-            for t in self._trainings
+            for t in self
         ]
-        names = pandas.Index([t.name for t in self._trainings], name="name")
+        names = pandas.Index([t.name for t in self], name="name")
         return pandas.DataFrame(rows, index=names)
 
     def __repr__(self) -> str:
-        lines = (f"{t.name}: {t!r}" for t in self._trainings)
+        lines = (f"{t.name}: {t!r}" for t in self)
         return "\n".join(lines) or "no trainings yet: wb.fit makes one"
 
 

@@ -22,10 +22,11 @@ if TYPE_CHECKING:
     from workbench.pictures import Picture
     from workbench.widgets import TrainingView
 
-__all__ = ["RECORD", "Training", "TrainingState"]
+__all__ = ["GOING", "RECORD", "Training", "TrainingState"]
 
 TrainingState = Literal["running", "paused", "done", "stopped", "failed", "interrupted", "killed"]
 
+GOING = ("running", "paused")
 RECORD = "training.json"
 _TICK = 0.1  # seconds after which a wait looks whether it was interrupted
 
@@ -92,7 +93,7 @@ class Training:
     @property
     def is_going(self) -> bool:
         """Whether it is running or paused."""
-        return self.state in ("running", "paused")
+        return self.state in GOING
 
     def pause(self) -> None:
         """Hold the training after the step it is in; until `unpause` the model can be used."""
@@ -167,8 +168,15 @@ class Training:
             RequestError: the training failed, its model is gone, or it is running and minutes are
                 asked for.
         """
+        more = self._more
         if self.state == "failed":
             raise RequestError("a training that is failed cannot be extended: fit again")
+        if more is None:
+            raise RequestError(
+                f"there is no model to go on with: keep that of training {self.name!r} in a "
+                f"variable, or fit(model, data, ..., name={self.name!r}, resume=True) with a "
+                "larger budget"
+            )
         budget = {"epochs": epochs, "steps": steps, "minutes": minutes}
         if self.is_going and minutes is not None:
             raise RequestError(
@@ -182,12 +190,7 @@ class Training:
                 return self
         if self._thread is not None:
             self._join()
-        if self._more is None:
-            raise RequestError(
-                f"the model of training {self.name!r} is gone: keep it in a variable, or "
-                f"fit(model, data, ..., name={self.name!r}, resume=True) with a larger budget"
-            )
-        self._more(budget)
+        more(budget)
         return self
 
     def show(self, *others: Training) -> TrainingView | Picture:

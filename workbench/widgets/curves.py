@@ -13,32 +13,49 @@ _BUCKETS = 1_000  # about one a pixel
 _ROWS = 500
 
 
-class Curve:
+class _Bounded:
+    """Counts values, of which it shows one for every so many; for twice as many when too many."""
+
+    def __init__(self, most: int) -> None:
+        self.n = 0
+        self._most, self._apart = most, 1
+
+    def _grow(self, n: int) -> int:
+        """Take note that there are `n` values; return the first that is shown otherwise now."""
+        if n < self.n:
+            self._apart, self.n = 1, 0
+        first = self.n // self._apart
+        while n > self._most * self._apart:
+            self._apart, first = 2 * self._apart, 0
+        self.n = n
+        return first
+
+
+class Curve(_Bounded):
     """Smallest, mean and largest value of every bucket of steps.
 
     Buckets are one step wide at first, and twice as wide whenever there are too many: an outlier
     stays visible, and nobody has to send a million points.
 
     >>> curve = Curve(most=2)
-    >>> curve.update([4.0, 2.0, 3.0])
+    >>> curve.update([4.0, 2.0, 3.0], 3)
     0
     >>> curve.bucket, curve.table.tolist()
     (2, [[2.0, 3.0, 4.0], [3.0, 3.0, 3.0]])
     """
 
     def __init__(self, most: int = _BUCKETS) -> None:
-        self.bucket = 1
+        super().__init__(most)
         self.table: NDArray[np.float32] = np.empty((0, 3), np.float32)
-        self._most, self._n = most, 0
 
-    def update(self, values: Sequence[float]) -> int:
-        """Take up the values of all steps so far; return the first bucket that has changed."""
-        n = len(values)
-        if n < self._n:
-            self.bucket, self._n = 1, 0
-        first = self._n // self.bucket
-        while n > self._most * self.bucket:
-            self.bucket, first = 2 * self.bucket, 0
+    @property
+    def bucket(self) -> int:
+        """Steps a bucket."""
+        return self._apart
+
+    def update(self, values: Sequence[float], n: int) -> int:
+        """Take up the values of the first `n` steps; return the first bucket that has changed."""
+        first = self._grow(n)
         new = np.asarray(values[first * self.bucket : n], float)
         whole = len(new) // self.bucket * self.bucket
         parts = [new[:whole].reshape(-1, self.bucket)]
@@ -46,34 +63,27 @@ class Curve:
             parts.append(new[None, whole:])
         rows = [np.stack([p.min(1), p.mean(1), p.max(1)], 1) for p in parts]
         self.table = np.concatenate([self.table[:first], *rows]).astype(np.float32)
-        self._n = n
         return first
 
 
-class Rows:
+class Rows(_Bounded):
     """Rows of epochs: all of them, or every second, fourth, ... where there are many, and the last.
 
     >>> rows = Rows(most=3)
-    >>> rows.update([{"epoch": i} for i in range(1, 6)])
+    >>> rows.update([{"epoch": i} for i in range(1, 6)], 5)
     0
     >>> [row["epoch"] for row in rows.shown]
     [2, 4, 5]
     """
 
     def __init__(self, most: int = _ROWS) -> None:
+        super().__init__(most)
         self.shown: list[Mapping[str, float]] = []
-        self._most, self._stride, self._n = most, 1, 0
 
-    def update(self, rows: Sequence[Mapping[str, float]]) -> int:
-        """Take up the rows of all epochs so far; return the first that has changed."""
-        n = len(rows)
-        if n < self._n:
-            self._stride, self._n = 1, 0
-        first = self._n // self._stride
-        while n > self._most * self._stride:
-            self._stride, first = 2 * self._stride, 0
-        self.shown = list(rows[self._stride - 1 : n : self._stride])
-        if n % self._stride:
+    def update(self, rows: Sequence[Mapping[str, float]], n: int) -> int:
+        """Take up the rows of the first `n` epochs; return the first that has changed."""
+        first = self._grow(n)
+        self.shown = list(rows[self._apart - 1 : n : self._apart])
+        if n % self._apart:
             self.shown.append(rows[n - 1])
-        self._n = n
         return first

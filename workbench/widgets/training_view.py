@@ -17,7 +17,7 @@ from IPython.display import display, update_display
 
 from workbench.errors import WorkbenchError
 from workbench.pictures import Picture
-from workbench.progress import in_notebook, is_headless
+from workbench.progress import is_live
 from workbench.training import Training
 from workbench.types import JSON
 from workbench.widgets.curves import Curve, Rows
@@ -29,13 +29,14 @@ __all__ = ["TrainingView", "view"]
 _HERE = Path(__file__).parent
 _RECENT = 20  # looks over which the speed is taken: five seconds
 _AWAITED = "a cell waits for the end: ■ ends the training and keeps it, buttons may act only then"
+_ENDING = "it ends after the step it is in; ■ once more raises at once"
 _NOTES = 3  # the last ones are shown
 _MIME = "application/vnd.jupyter.widget-view+json"
 
 
 def view(trainings: Sequence[Training]) -> TrainingView | Picture:
     """Return a live view of trainings; a picture of them where no page lives."""
-    return TrainingView(trainings) if in_notebook() and not is_headless() else still(trainings)
+    return TrainingView(trainings) if is_live() else still(trainings)
 
 
 class TrainingView(anywidget.AnyWidget):
@@ -153,7 +154,6 @@ class _Side:
 
     def _start_anew(self) -> None:
         self._curves, self._rows = {"loss": Curve(), "lr": Curve()}, Rows()
-        self._told = {"loss": 0, "lr": 0, "rows": 0}  # how many steps and rows
 
     def do(self, asked: JSON) -> None:
         """Do what a button asks for."""
@@ -193,24 +193,23 @@ class _Side:
         t = self.training
         if self.problem or t.error:
             return self.problem or str(t.error)
-        awaited = [_AWAITED] if t.awaited and t.is_going else []
-        return "\n".join([*t.notes[-_NOTES:], *awaited])
+        awaited = t.awaited and t.is_going
+        ending = [_ENDING if t.reins.interrupted else _AWAITED] if awaited else []
+        return "\n".join([*t.notes[-_NOTES:], *ending])
 
     def _curve(self, name: str, buffers: list[bytes]) -> JSON | None:
         values, curve = self.training.history.steps[name], self._curves[name]
         n = len(values)
-        if n == self._told[name]:
+        if n == curve.n:
             return None
-        first = curve.update(values[:n])
-        self._told[name] = n
+        first = curve.update(values, n)
         buffers.append(curve.table[first:].tobytes())
         return {"name": name, "bucket": curve.bucket, "from": first, "buffer": len(buffers) - 1}
 
     def _new_rows(self, rows: Sequence[Mapping[str, float]]) -> JSON:
-        rows = list(rows)
-        first = self._rows.update(rows) if len(rows) != self._told["rows"] else len(rows)
-        first, self._told["rows"] = min(first, len(self._rows.shown)), len(rows)
-        return {"from": first, "rows": [_plain(row) for row in self._rows.shown[first:]]}
+        n, shown = len(rows), self._rows
+        first = len(shown.shown) if n == shown.n else shown.update(rows, n)
+        return {"from": first, "rows": [_plain(row) for row in shown.shown[first:]]}
 
     def _can(self) -> list[str]:
         t = self.training
