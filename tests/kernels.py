@@ -103,12 +103,12 @@ class Kernel:
             except Empty:
                 return found
 
-    def until_told(self, text: str, seconds: float = 30) -> None:
-        """Wait until a message has a text in it, printed or told to a view."""
+    def until_printed(self, text: str, seconds: float = 30) -> None:
+        """Wait until a cell prints a text."""
         ends = time.monotonic() + seconds
         while True:
             message = self.client.get_iopub_msg(timeout=ends - time.monotonic())
-            if text in str(message["content"]):
+            if text in message["content"].get("text", ""):
                 return
 
     def interrupt(self) -> None:

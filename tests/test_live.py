@@ -123,8 +123,9 @@ def test_stop_keeps_the_best_weights(kernel: Kernel) -> None:
 
 def test_interrupting_the_wait_ends_the_training_and_keeps_it(kernel: Kernel) -> None:
     kernel.run("training = wb.fit(Net(), data, epochs=500, batch_size=8)")
-    waiting = kernel.start("training.wait()")
-    kernel.until_told("a cell waits for the end")
+    waiting = kernel.start("print('waiting'); training.wait()")
+    kernel.until_printed("waiting")
+    time.sleep(0.3)
     kernel.interrupt()
     assert kernel.finish(waiting)["status"] == "ok"
     assert kernel.value("training.state") == "interrupted"
@@ -147,11 +148,11 @@ class Gated(Net):
 def test_a_second_interrupt_raises(kernel: Kernel) -> None:
     kernel.run(GATED)
     kernel.run("training = wb.fit(Gated(), data, epochs=5, batch_size=8)")
-    waiting = kernel.start("training.wait()")
-    kernel.until_told("a cell waits for the end")
-    kernel.interrupt()
-    kernel.until_told("once more raises at once")
-    kernel.interrupt()
+    waiting = kernel.start("print('waiting'); training.wait()")
+    kernel.until_printed("waiting")
+    for _ in range(2):
+        time.sleep(0.3)
+        kernel.interrupt()
     assert kernel.finish(waiting)["ename"] == "KeyboardInterrupt"
     kernel.run("gate.set(); training.wait()")
     assert kernel.value("(training.state, training.checkpoint.step)") == ("interrupted", 2)
