@@ -15,8 +15,8 @@ PACKAGE = Path(workbench.__file__).parent
 
 ROWS: Sequence[Sequence[str]] = (
     # the ground alone has an order within its row
-    ("errors", "types", "listings", "home", "beginnings", "determinism", "devices", "probing",
-     "journal", "progress", "pictures", "attached", "modes"),
+    ("errors", "types", "listings", "machines", "home", "beginnings", "determinism", "devices",
+     "probing", "journal", "progress", "pictures", "attached", "modes"),
     ("preprocessing",),
     ("datasets", "models"),
     ("evaluation",),
@@ -37,16 +37,17 @@ FOLDERS: Mapping[str, Sequence[str]] = {
     "training": ("schedules", "augmentations", "averages", "histories", "phases", "settings",
                  "checkpoints", "reins", "trainings", "live", "clocks", "callbacks", "batches",
                  "dropout", "optimizers", "objectives", "pulses", "jobs", "scores", "watchers",
-                 "loop", "budgets", "folders", "recorded", "checks", "planning", "finding",
-                 "fitting"),
+                 "loop", "budgets", "folders", "attempts", "recorded", "checks", "planning",
+                 "finding", "fitting"),
     "registry": ("programs", "twins", "architectures", "versions"),
     "runs": ("notebooks", "narration", "redaction", "envelopes", "environment", "annotations",
-             "parameters", "outputs", "records", "index", "queueing", "warm", "kernels", "engine",
-             "outcomes", "execution", "verification", "requirements", "junit", "webhooks", "retention", "pages", "reports",
-             "comparisons", "spaces", "executors", "sweeps", "plugin"),
+             "parameters", "outputs", "records", "index", "queries", "queueing", "warm", "kernels",
+             "engine", "outcomes", "execution", "forking", "verification", "requirements", "junit",
+             "webhooks", "judging", "retention", "pages", "reports", "comparisons", "spaces",
+             "executors", "sweeps", "plugin"),
     "serving": ("tensors", "protocol", "batching", "security", "client", "served", "app",
                 "server"),
-    "cli": ("data", "doctor", "models", "runs", "services", "trainings"),
+    "cli": ("data", "doctor", "models", "runs", "services", "storage", "sweeps", "trainings"),
     "widgets": ("curves", "stills", "pump", "training_view"),
 }  # fmt: skip
 

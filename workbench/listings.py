@@ -10,7 +10,7 @@ from workbench.errors import RequestError, UnknownNameError
 __all__ = ["Listing"]
 
 
-class Named(Protocol):
+class _Named(Protocol):
     """What has a name that no other of its kind has."""
 
     @property
@@ -18,10 +18,10 @@ class Named(Protocol):
         """The name."""
 
 
-T = TypeVar("T", bound=Named)
+_T = TypeVar("_T", bound=_Named)
 
 
-class Listing(Sequence[T]):
+class Listing(Sequence[_T]):
     """Things of one kind, indexed by number, name, unique prefix of one, or `"last"`.
 
     Args:
@@ -30,25 +30,25 @@ class Listing(Sequence[T]):
 
     kind: ClassVar[str]  # what one is called, for messages
 
-    def __init__(self, things: Sequence[T]) -> None:
+    def __init__(self, things: Sequence[_T]) -> None:
         self._things = list(things)
 
     def __len__(self) -> int:
         return len(self._things)
 
-    def __iter__(self) -> Iterator[T]:
+    def __iter__(self) -> Iterator[_T]:
         return iter(self._things)
 
     @overload
-    def __getitem__(self, key: int | str) -> T: ...
+    def __getitem__(self, key: int | str) -> _T: ...
     @overload
     def __getitem__(self, key: slice) -> Self: ...
-    def __getitem__(self, key: int | str | slice) -> T | Self:
+    def __getitem__(self, key: int | str | slice) -> _T | Self:
         if isinstance(key, slice):
             return type(self)(self._things[key])
         return self._things[key] if isinstance(key, int) else self._named(key)
 
-    def _named(self, name: str) -> T:
+    def _named(self, name: str) -> _T:
         if name == "last" and self._things:
             return self._things[-1]
         found = [thing for thing in self._things if name and thing.name.startswith(name)]
