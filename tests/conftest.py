@@ -40,6 +40,19 @@ def often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("workbench.training.loop._LOOK_EVERY", 0.0)
 
 
+@pytest.fixture(scope="session")
+def warm() -> Iterator[str | None]:
+    """Give the address of a warm parent, by which a kernel is there in a third of a second."""
+    from workbench.runs.envelopes import make_envelope
+    from workbench.runs.warm import WarmParent, can_fork
+
+    if not can_fork():
+        yield None
+        return
+    with WarmParent(make_envelope()) as parent:
+        yield parent.address
+
+
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """Serve a small model to all tests of one file."""

@@ -93,3 +93,54 @@ def test_a_last_line_cut_off_by_a_kill_is_left_out(folder: Path) -> None:
         file.write_bytes(whole[:end])
         assert [line["value"] for line in metrics(folder)] == [1]
     assert journal.read_lines(folder / "nothing.jsonl") == []
+
+
+def test_a_step_is_kept_with_its_value(folder: Path) -> None:
+    journal.record("loss", 0.5, step=int(np.int64(3)))
+    assert metrics(folder)[0]["step"] == 3
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ({"tolerance": -1}, "tolerance of 'loss' is -1, expected 0 or more"),
+        ({"tolerance": "x"}, "metric 'tolerance of loss' must be one number, got str"),
+        ({"step": -1}, "step of 'loss' is -1, expected a whole number from 0 up"),
+        ({"step": 1.5}, "step of 'loss' is 1.5, expected a whole number"),
+        ({"step": True}, "step of 'loss' is True, expected a whole number"),
+    ],
+)
+def test_a_tolerance_or_step_that_is_none_is_refused(
+    folder: Path, how: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(RequestError, match=message):
+        journal.record("loss", 0.5, **how)
+    assert metrics(folder) == []
+
+
+def test_a_sweep_interrupts_where_it_wants_to_look(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORKBENCH_STOP_AT", "a:loss:2")
+    journal.record("a:loss", 1, step=1)
+    journal.record("loss", 1, step=5)
+    journal.record("a:loss", 1)
+    with pytest.raises(KeyboardInterrupt):
+        journal.record("a:loss", 1, step=2)
+    assert len(metrics(folder)) == 4
+
+
+def test_a_run_is_told_apart_by_its_record(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert journal.run_id() == folder.name
+    (folder / "run.json").write_text('{"id": "20260101-000000-a-0001"}')
+    assert journal.run_id() == "20260101-000000-a-0001"
+    assert not journal.is_resumed()
+    monkeypatch.setenv("WORKBENCH_RESUMED", "1")
+    assert journal.is_resumed()
+    monkeypatch.delenv("WORKBENCH_RUN")
+    assert (journal.is_resumed(), journal.run_id(), journal.replayed_run()) == (False, None, None)
+
+
+def test_the_same_kind_is_counted_on() -> None:
+    first = journal.count("a kind of this test")
+    assert [journal.count("a kind of this test") for _ in range(2)] == [first + 1, first + 2]

@@ -105,7 +105,7 @@ def test_killed_from_outside_at_random(home: Path) -> None:
     draw, kills = random.Random(0), 0
     assert run("images", home, "calm", pace=0.01) == 0
     for delay in [draw.uniform(0.1, 0.6) for _ in range(3)]:
-        process = start("images", home, "random", pace=0.01)
+        process = start("images", home, "random", pace=0.03)
         time.sleep(delay)
         process.kill()
         kills += outcome(process) == KILLED

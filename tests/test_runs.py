@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import subprocess
 import tempfile
 import threading
 from collections.abc import Callable
@@ -18,7 +19,8 @@ from writing import write_notebook
 from workbench.errors import RequestError, RunEnvironmentError, RunError, UnknownNameError
 from workbench.home import home
 from workbench.runs import Run, execute, list_runs, run
-from workbench.runs.environment import environment, kernel_variables
+from workbench.runs.envelopes import make_envelope
+from workbench.runs.environment import changed_facts, environment, kernel_variables
 
 RECORD = "from workbench.journal import note, record"
 LEARN = f"""\
@@ -109,15 +111,31 @@ def test_the_kernel_says_what_torch_ran_on(tmp_path: Path) -> None:
 def test_git_and_threads_of_the_user_are_recorded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert environment(tmp_path, "3")["git"] is None
-    here = environment(Path(__file__).parent, "3")
-    assert here["threads"] == 3
     monkeypatch.setenv("OMP_NUM_THREADS", "5")
     monkeypatch.setenv("WORKBENCH_HOME", "relative")
-    variables = kernel_variables(tmp_path)
+    found, diff = environment(tmp_path, make_envelope())
+    assert (found["git"], diff, found["threads"]) == (None, "", 5)
+    variables = kernel_variables(tmp_path, make_envelope())
     assert variables["OMP_NUM_THREADS"] == "5"
     assert variables["WORKBENCH_HOME"] == str(home())
     assert Path(variables["WORKBENCH_HOME"]).is_absolute()
+
+
+def test_code_that_is_not_committed_is_kept_and_told_apart(tmp_path: Path) -> None:
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
+    for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "x", "--allow-empty"]):
+        subprocess.run([*git, *command], check=True)
+    (tmp_path / "a.py").write_text("x = 1\n")
+    notebook = write_notebook(tmp_path / "a.ipynb", "print(1)")
+    subprocess.run([*git, "add", "a.py"], check=True)
+    first = run(notebook, out=tmp_path / "one")
+    (tmp_path / "a.py").write_text("x = 2\n")
+    second = run(notebook, out=tmp_path / "two")
+    state = first.record["environment"]["git"]
+    assert (len(state["commit"]), state["dirty"], len(state["diff_sha256"])) == (40, True, 64)
+    assert "+x = 1" in (first.folder / "code.diff").read_text()
+    changed = changed_facts(first.record, second.record)
+    assert [line.split(" ")[:2] for line in changed] == [["uncommitted", "code"]]
 
 
 def test_one_seed_gives_one_result(tmp_path: Path) -> None:
@@ -275,7 +293,7 @@ def test_a_run_never_writes_over_anything(tmp_path: Path) -> None:
     notebook = write_notebook(tmp_path / "a.ipynb", "print(1)")
     with pytest.raises(RequestError, match=r"out '.*' holds a.ipynb, expected an absent or empty"):
         run(notebook, out=tmp_path)
-    with pytest.raises(RequestError, match=r"out '.*' cannot be a run's folder: File exists"):
+    with pytest.raises(RequestError, match=r"out '.*' cannot be a run's folder: Not a directory"):
         run(notebook, out=notebook)
 
 

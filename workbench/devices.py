@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from workbench.errors import RequestError
+from workbench.machines import processor
 from workbench.types import JSON
 
 __all__ = ["choose_device", "cpp_compiler", "device_of", "hardware", "threads"]
@@ -65,18 +66,9 @@ def hardware() -> JSON:
     """Return what decides numbers and speed here: processor, instruction set, threads, GPUs."""
     return {
         "machine": platform.machine(),
-        "processor": _processor(),
+        "processor": processor(),
         "instruction_set": torch.backends.cpu.get_cpu_capability(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
     }
-
-
-def _processor() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            lines = [line for line in file if line.startswith("model name")]
-    except OSError:
-        lines = []
-    return lines[0].split(":", 1)[1].strip() if lines else platform.processor()

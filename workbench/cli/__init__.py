@@ -8,7 +8,7 @@ from types import FrameType
 
 import typer
 
-from workbench.cli import data, doctor, models, runs, services, trainings
+from workbench.cli import data, doctor, models, runs, services, storage, sweeps, trainings
 from workbench.errors import WorkbenchError
 
 __all__ = ["app", "main"]
@@ -25,6 +25,8 @@ doctor.register(app)
 models.register(app)
 runs.register(app)
 services.register(app)
+storage.register(app)
+sweeps.register(app)
 trainings.register(app)
 
 

@@ -42,12 +42,20 @@ def _trainings(
 
 
 def _stop(
-    training: Annotated[str, typer.Argument(help="A name, a unique prefix of one, or `last`.")],
+    what: Annotated[
+        str, typer.Argument(help="A training's name, a run's id, a unique prefix, or `last`.")
+    ],
 ) -> None:
-    """Stop a training after the step it is in; it keeps a checkpoint to go on from."""
+    """Stop a training after the step it is in, or a run; each keeps what it needs to go on."""
+    from workbench.runs import list_runs
     from workbench.training import list_trainings
 
-    found = list_trainings()[training]
+    runs = [run for run in list_runs() if run.id.startswith(what)]
+    if len(runs) == 1:
+        runs[0].stop()
+        typer.echo(f"run {runs[0].id} is told to end")
+        return
+    found = list_trainings()[what]
     found.stop()
     found.wait()
     typer.echo(f"{found.name}: {found!r}")

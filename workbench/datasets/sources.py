@@ -32,6 +32,7 @@ __all__ = [
     "check_md5",
     "download",
     "first_answering",
+    "is_offline",
     "npm_pack",
     "sha256",
 ]
@@ -76,6 +77,11 @@ class Expected:
 
     shape: tuple[int, ...]
     sha256: str
+
+
+def is_offline() -> bool:
+    """Return whether no source that needs a network is to be asked: `WORKBENCH_OFFLINE=1`."""
+    return os.environ.get("WORKBENCH_OFFLINE", "0") not in ("", "0")
 
 
 def first_answering(
@@ -162,9 +168,10 @@ def download(url: str, path: Path, *, md5: str) -> Path:
         md5: that its authors state.
 
     Raises:
-        SourceError: the file is not the one expected.
+        SourceError: the file is not the one expected, or `WORKBENCH_OFFLINE=1`.
         OSError: the server cannot be reached, refuses, stops sending, or the disk is full.
     """
+    _check_online()
     import pooch
 
     # pooch sets the total that the server states; a total of 0 would read as "no bar"
@@ -183,8 +190,10 @@ def npm_pack(package: str, scratch: Path, *, size: int) -> Path:
         size: of the archive in bytes, for the bar.
 
     Raises:
-        SourceError: npm is missing, fails, gives no byte for 30 s, or leaves no archive.
+        SourceError: npm is missing, fails, gives no byte for 30 s, or leaves no archive, or
+            `WORKBENCH_OFFLINE=1`.
     """
+    _check_online()
     npm = shutil.which("npm")
     if npm is None:
         raise SourceError("npm was not found on PATH: install Node.js, which brings it")
@@ -208,6 +217,16 @@ def npm_pack(package: str, scratch: Path, *, size: int) -> Path:
     if not archives:
         raise SourceError(f"npm pack {package} ended well and left no archive")
     return archives[0]
+
+
+def _check_online() -> None:
+    """Raise before anything that needs a network is started where none is to be used.
+
+    Raises:
+        SourceError: `WORKBENCH_OFFLINE=1`.
+    """
+    if is_offline():
+        raise SourceError("not asked, since WORKBENCH_OFFLINE is set")
 
 
 def _watch(process: subprocess.Popen[bytes], scratch: Path, label: str, size: int) -> None:

@@ -18,7 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from workbench.datasets.sources import Expected, Source, check_arrays, first_answering
+from workbench.datasets.sources import (
+    Expected,
+    Source,
+    check_arrays,
+    first_answering,
+    is_offline,
+)
 from workbench.errors import SourceError, TamperedError
 from workbench.home import data_home, write_file
 
@@ -126,10 +132,17 @@ class Stored:
         from safetensors.numpy import save
 
         _sweep(file)
-        otherwise = (
-            f"Put {self.archive} into {file.parent}, or set WORKBENCH_DATA to a folder that holds "
-            f"{self.name}/{self.archive} or {self.name}/{file.name}."
+        there = (
+            f"{self.archive} into {file.parent}, or set WORKBENCH_DATA to a folder that holds "
+            f"{self.name}/{self.archive} or {self.name}/{file.name}"
         )
+        otherwise = f"Put {there}."
+        if is_offline():
+            otherwise = (
+                f"This machine is offline (WORKBENCH_OFFLINE is set) and {file} is missing. Run "
+                f"`workbench data fetch {self.name}` on a machine with a network and copy that "
+                f"file here, put {there}, or unset WORKBENCH_OFFLINE."
+            )
         with tempfile.TemporaryDirectory(
             dir=file.parent, prefix=_SCRATCH, ignore_cleanup_errors=True
         ) as scratch:

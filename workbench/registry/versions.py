@@ -160,13 +160,31 @@ def publish(
         )
     _check_name(name)
     metrics = _metrics(evaluation)
+    place = journal.count("publish")
     with settled(model):
-        made = _publish(model, name, metrics, _example(model, example))
-    journal.note("publish", ref=made.ref, folder=str(made.folder))
+        before = _published_before(model, name, place)
+        made = before or _publish(model, name, metrics, _example(model, example), place)
+    journal.note("publish", ref=made.ref, folder=str(made.folder), before=before is not None)
     return made
 
 
-def _publish(model: nn.Module, name: str, metrics: dict[str, float], rows: Any) -> ModelVersion:
+def _published_before(model: nn.Module, name: str, place: int) -> ModelVersion | None:
+    """Return the version that an earlier attempt at this run made here of the same weights."""
+    run = journal.run_id()
+    if run is None or not journal.is_resumed():
+        return None
+    for number in reversed(_numbers(name)):
+        found = _read(name, number)
+        if (found.lineage["run"], found.lineage.get("publish")) == (run, place):
+            same = found.record["checksums"]["weights.safetensors"] == _sha256(_weights(model))
+            attached(model).version = found.ref if same else attached(model).version
+            return found if same else None
+    return None
+
+
+def _publish(
+    model: nn.Module, name: str, metrics: dict[str, float], rows: Any, place: int
+) -> ModelVersion:
     preprocessing = preprocessing_of(model, rows)
     raw = preprocessing.batch(rows)
     architecture = architecture_of(model, raw, preprocessing) or {"program": "program.pt2"}
@@ -189,7 +207,7 @@ def _publish(model: nn.Module, name: str, metrics: dict[str, float], rows: Any) 
         "signature": signature_of(model, raw).to_json(),
         "settings": training.settings.to_json() if training else None,
         "metrics": metrics,
-        "lineage": _lineage(model),
+        "lineage": _lineage(model, place),
         "checksums": {file: _sha256(content) for file, content in files.items()},
     }
     made = _write(name, record, files)
@@ -268,11 +286,13 @@ def _metrics(evaluation: Evaluation | None) -> dict[str, float]:
     return metrics
 
 
-def _lineage(model: nn.Module) -> JSON:
-    memory, run = attached(model), journal.current_run()
+def _lineage(model: nn.Module, place: int) -> JSON:
+    """Return where a model comes from; of a run also its `place` among what that publishes."""
+    memory, run = attached(model), journal.run_id()
     settings = memory.training.settings if memory.training else None
     return {
-        "run": run.name if run else None,
+        "run": run,
+        **({"publish": place} if run else {}),
         "data": {"name": settings.data, "fingerprint": settings.fingerprint} if settings else None,
         "parent": memory.version,
         "workbench": workbench.__version__,

@@ -8,38 +8,39 @@ from __future__ import annotations
 
 import ast
 import json
-import logging
-import os
 import re
-import shutil
 import signal
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from ipykernel.kernelspec import RESOURCES, get_kernel_dict
-from jupyter_client.kernelspec import KernelSpec
-from jupyter_client.manager import AsyncKernelManager
 from nbclient.exceptions import DeadKernelError
+from nbformat.v4 import new_output
 from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import NotebookExecutionManager
 
+from workbench import journal
+from workbench.runs.kernels import LOG, Kernel
+from workbench.runs.queueing import Limits
 from workbench.types import JSON
 
-__all__ = ["Client", "Kernel", "Watch", "kernel"]
+__all__ = ["Client", "Reason", "Watch"]
+
+Reason = Literal["interrupted", "timed out", "out of memory"]
 
 _AUTOSAVE = 5  # seconds between two saves in the middle of a cell; papermill slows down if it must
 _GRACE = 10.0  # seconds that an interrupted cell has to come to an end, for a last checkpoint
+_LOOK_EVERY = 0.2  # seconds between two looks at the memory
+_MOST_TEXT = 1_000_000  # characters that one cell may print
+_MOST_OUTPUT = 20_000_000  # characters of all outputs of one cell
 _KILL = getattr(signal, "SIGKILL", signal.SIGTERM)
-_LOG = logging.getLogger("workbench.runs")
 _ANSI = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
-_LOG.addHandler(logging.NullHandler())  # else what nbclient logs goes to stderr, unasked
 
-# What the kernel is asked at the end, in one expression; it is never made to import torch for it.
+# What the kernel is told before the first cell and asked after the last, each in one expression;
+# neither makes it import torch.
+_BEGIN = "__import__('workbench.beginnings', fromlist=['begin']).begin({seed})"
 _HARDWARE = (
     "__import__('json').dumps(__import__('workbench.devices', fromlist=['x']).hardware()"
     " if 'torch' in __import__('sys').modules else None)"
@@ -48,56 +49,6 @@ _HARDWARE = (
 
 class _StoppedError(Exception):
     """The run was told to stop while no cell was running."""
-
-
-class Kernel(AsyncKernelManager):
-    """A kernel of this very Python, whatever kernel the notebook was saved with.
-
-    So the packages in the record are those that ran. Its sockets are files where they can be.
-    """
-
-    @property
-    def kernel_spec(self) -> KernelSpec:
-        """The specification that ipykernel gives of itself."""
-        return KernelSpec(resource_dir=RESOURCES, **get_kernel_dict())
-
-    async def _async_interrupt_kernel(self) -> None:
-        """Send nothing: before it shuts a kernel down, jupyter_client would interrupt it.
-
-        Ours is idle by then, and ipykernel reports the interrupt as an error on stderr.
-        """
-
-    @property
-    def process(self) -> Any:
-        """The process of the kernel, or None."""
-        return getattr(self.provisioner, "process", None)
-
-    def signal(self, number: int) -> None:
-        """Send a signal to the kernel and to the processes that it started."""
-        if not self.has_kernel:
-            return
-        group = getattr(self.provisioner, "pgid", None)
-        if group:
-            os.killpg(group, number)
-        else:  # on Windows, which has no such groups, nor a signal that a cell would notice
-            self.process.kill()
-
-    def exit_code(self) -> int | None:
-        """Return the code that its process ended with, negative for a signal; None if unknown."""
-        code: int | None = self.process.poll() if self.process else None
-        return code
-
-
-@contextmanager
-def kernel() -> Iterator[Kernel]:
-    """Give a kernel to start; its connection file and sockets are gone afterwards."""
-    folder = Path(tempfile.mkdtemp(prefix="workbench-"))
-    fits = len(os.fsencode(folder)) < 80  # bytes; the path of a socket may have about 100
-    transport = "ipc" if fits and os.name != "nt" else "tcp"
-    try:
-        yield Kernel(connection_file=str(folder / "kernel.json"), transport=transport, log=_LOG)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 class Watch(NotebookExecutionManager):  # type: ignore[misc]
@@ -122,7 +73,7 @@ class Watch(NotebookExecutionManager):  # type: ignore[misc]
         self._cells = {cell["index"]: cell for cell in cells}
         self._save, self._tell = save, tell
         self._started = 0.0
-        self.stopping = False
+        self.stopping: Reason | None = None
         self.running: JSON | None = None
         self.error: JSON | None = None
 
@@ -141,21 +92,22 @@ class Watch(NotebookExecutionManager):  # type: ignore[misc]
         if not cell.source.strip() or "skip-execution" in cell.metadata.get("tags", []):
             known["state"] = "skipped"
             return
-        known["state"] = "running"
+        known.update(state="running", started=journal.now())
         self._tell(known)
         self.save()
         self.running, self._started = known, time.perf_counter()
         if self.stopping:  # a signal that came since the first look has interrupted nothing
             raise _StoppedError
 
-    def cell_done(self) -> None:
-        """Note that the kernel has answered that the cell is done."""
+    def cell_done(self, cell: Any) -> None:
+        """Note that the kernel has answered that the cell is done, though it may have raised."""
         if self.running:
-            self.running["state"] = "done"
+            self.running.update(state="done", error=_raised(cell))
 
     def cell_exception(self, cell: Any, cell_index: int, *, exception: Any, **_: Any) -> None:
         """Note that a cell has raised."""
-        self._cells[cell_index]["state"] = "interrupted" if self.stopping else "failed"
+        known = self._cells[cell_index]
+        known.update(state="failed", error=f"{exception.ename}: {exception.evalue}")
         traceback = [out.traceback for out in cell.outputs if out.output_type == "error"]
         lines = traceback[-1] if traceback else []
         self.error = {
@@ -178,35 +130,42 @@ class Watch(NotebookExecutionManager):  # type: ignore[misc]
 
 
 class Client(PapermillNotebookClient):  # type: ignore[misc]
-    """papermill's client, which can also be told to stop, and asks the kernel what it ran on."""
+    """papermill's client, which can also be told to stop, and asks the kernel what it ran on.
 
-    def __init__(self, watch: Watch, km: Kernel) -> None:
+    Args:
+        watch: what hears of the cells.
+        km: the kernel, which may still be coming up.
+        seed: of every global random number in the kernel.
+        limits: of time and memory.
+        widgets: whether the notebook keeps the state of its widgets.
+    """
+
+    def __init__(
+        self, watch: Watch, km: Kernel, *, seed: int, limits: Limits, widgets: bool
+    ) -> None:
         super().__init__(
             watch,
             km=km,
-            log=_LOG,
-            store_widget_state=False,
+            log=LOG,
+            record_timing=False,
+            store_widget_state=widgets,
             iopub_timeout=60,  # seconds; on a busy machine a large output is late, not lost
         )
         self.watch, self.kernel = watch, km
         self.hardware: JSON | None = None
         self.kernel_died = False
         self.ended_with: int | None = None
+        self._seed, self._limits = seed, limits
+        self._told: dict[int, list[int]] = {}  # by cell: characters printed, and of all outputs
 
-    def work(self, variables: dict[str, str], folder: Path, log: Path) -> Exception | None:
+    def work(self) -> Exception | None:
         """Run the notebook to its end, its first failure, or a signal; return what went wrong.
 
         What a cell raises is not an error here: the watch knows of it.
-
-        Args:
-            variables: the environment of the kernel.
-            folder: which it works in.
-            log: for what the kernel's process itself says, mostly as it crashes.
         """
         try:
-            with self.stopping_on(signal.SIGINT, signal.SIGTERM), log.open("wb") as said:
-                start = {"env": variables, "cwd": str(folder), "stdout": said, "stderr": said}
-                self.execute(**start, cleanup_kc=True)
+            with self._stopping_on(signal.SIGINT, signal.SIGTERM), self._limited():
+                self.execute(cleanup_kc=True)
         except _StoppedError:
             return None
         except Exception as error:  # the record tells of any, and papermill has no root error
@@ -216,12 +175,13 @@ class Client(PapermillNotebookClient):  # type: ignore[misc]
     def execute_cell(self, cell: Any, cell_index: int, **options: Any) -> Any:
         """Run one cell and note that it is done, if it is."""
         executed = super().execute_cell(cell, cell_index, **options)
-        self.watch.cell_done()
+        self.watch.cell_done(cell)
         return executed
 
     def papermill_execute_cells(self) -> None:
-        """Run the cells up to the first that raises, then ask for the hardware."""
+        """Settle the kernel, run the cells up to the first that raises, ask for the hardware."""
         try:
+            self.wait_for_reply(self.kc.execute(_BEGIN.format(seed=self._seed), silent=True))
             super().papermill_execute_cells()
         except DeadKernelError:
             self.kernel_died, self.ended_with = True, self.kernel.exit_code()
@@ -233,26 +193,88 @@ class Client(PapermillNotebookClient):  # type: ignore[misc]
         if said.get("status") == "ok":
             self.hardware = json.loads(ast.literal_eval(said["data"]["text/plain"]))
 
+    def output(self, outs: list[Any], msg: Any, display_id: str | None, cell_index: int) -> Any:
+        """Take an output into the notebook, or of it what the cell may still say."""
+        content, told = msg["content"], self._told.setdefault(cell_index, [0, 0])
+        size, printed = _size(content), msg["msg_type"] == "stream"
+        left = min(_MOST_OUTPUT - told[1], _MOST_TEXT - told[0] if printed else _MOST_OUTPUT)
+        told[0] += size if printed else 0
+        told[1] += size
+        if size <= left:
+            return super().output(outs, msg, display_id, cell_index)
+        if left >= 0:  # it is the first that is too much
+            if printed:
+                content["text"] = content["text"][:left]
+                super().output(outs, msg, display_id, cell_index)
+            outs.append(new_output("stream", name="stderr", text=_CUT))
+            told[:] = [_MOST_TEXT + 1, _MOST_OUTPUT + 1]
+        return None
+
+    def stop(self, reason: Reason) -> None:
+        """Interrupt the cell, so that it can keep what it has; a second time kill the kernel."""
+        first = self.watch.stopping is None
+        self.watch.stopping = self.watch.stopping or reason
+        if not first or reason == "out of memory":
+            self.kernel.signal(_KILL)
+        elif self.watch.running:
+            self.kernel.signal(signal.SIGINT)
+            _later(_GRACE, lambda: self.kernel.signal(_KILL))
+
     @contextmanager
-    def stopping_on(self, *numbers: signal.Signals) -> Iterator[None]:
+    def _stopping_on(self, *numbers: signal.Signals) -> Iterator[None]:
         """Let these signals stop the run, while in the context; only in the main thread."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = {number: signal.signal(number, self._stop) for number in numbers}
+        before = {n: signal.signal(n, lambda *_: self.stop("interrupted")) for n in numbers}
         try:
             yield
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def _stop(self, *_: Any) -> None:
-        """Interrupt the cell, so that it can keep what it has; a second time kill the kernel."""
-        first, self.watch.stopping = not self.watch.stopping, True
-        if first and self.watch.running:
-            self.kernel.signal(signal.SIGINT)
-            timer = threading.Timer(_GRACE, self.kernel.signal, [_KILL])
-            timer.daemon = True
-            timer.start()
-        elif not first:
-            self.kernel.signal(_KILL)
+    @contextmanager
+    def _limited(self) -> Iterator[None]:
+        """Let the limits of time and memory stop the run, while in the context."""
+        over = threading.Event()
+        seconds, memory = self._limits.seconds, self._limits.memory_gb
+        timer = _later(seconds, lambda: self.stop("timed out")) if seconds else None
+        if memory:
+            threading.Thread(target=self._look_at_memory, args=(memory, over), daemon=True).start()
+        try:
+            yield
+        finally:
+            over.set()
+            if timer:
+                timer.cancel()
+
+    def _look_at_memory(self, most_gb: float, over: threading.Event) -> None:
+        while not over.wait(_LOOK_EVERY):
+            if self.kernel.memory() > most_gb * 1e9:
+                self.stop("out of memory")
+                return
+
+
+_CUT = (
+    f"\n[what the cell printed or showed beyond {_MOST_TEXT:,} characters of text, or "
+    f"{_MOST_OUTPUT:,} in all, was left out]\n"
+)
+
+
+def _later(seconds: float, act: Callable[[], None]) -> threading.Timer:
+    timer = threading.Timer(seconds, act)
+    timer.daemon = True
+    timer.start()
+    return timer
+
+
+def _raised(cell: Any) -> str | None:
+    """Return what a cell raised that was allowed to, or None."""
+    found = [out for out in cell.outputs if out.output_type == "error"]
+    return f"{found[-1].ename}: {found[-1].evalue}" if found else None
+
+
+def _size(content: JSON) -> int:
+    data = content.get("data")
+    values = data.values() if isinstance(data, dict) else [content.get("text", "")]
+    return sum(len(value) if isinstance(value, str) else len(str(value)) for value in values)

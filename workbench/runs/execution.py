@@ -1,243 +1,322 @@
-"""A run from beginning to end: check the request, execute the notebook, keep the record true.
-
-Everything that can be wrong with a request is found before the folder is made and a kernel started.
-"""
+"""A run from beginning to end: execute the notebook in its folder, and keep the record true."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import json
 import os
-import re
-import secrets
+import shutil
 import time
-from collections.abc import Mapping
-from datetime import UTC, datetime
+from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from workbench import home, journal
-from workbench.errors import RequestError, RunEnvironmentError, RunError, RunInterruptedError
+from filelock import FileLock, Timeout
+
+from workbench import journal
+from workbench.errors import RequestError, RunEnvironmentError
+from workbench.home import home, write_file
+from workbench.runs.envelopes import Envelope, make_envelope
 from workbench.runs.environment import environment, kernel_variables
 from workbench.runs.narration import Narrator
-from workbench.runs.notebooks import code_cells, headings, read_notebook
-from workbench.runs.parameters import bind, declared, inject
-from workbench.runs.records import FORMAT, Run, State, remembered, run_lock
+from workbench.runs.outcomes import failure, outcome
+from workbench.runs.queueing import (
+    SECRET,
+    Limits,
+    clear,
+    first_cells,
+    queue,
+    rebind,
+    save,
+    secret_variable,
+)
+from workbench.runs.records import Run, remembered, run_lock
+from workbench.runs.redaction import Redaction
 from workbench.types import JSON
 
-if TYPE_CHECKING:
-    from workbench.runs.engine import Client
+__all__ = ["alone", "execute", "run", "went_on", "work"]
 
-__all__ = ["check_out", "execute", "run"]
-
-# What a cell raises when its environment fails: no data source, no memory, no time.
-_ENVIRONMENT = {"SourceError", "MemoryError", "OutOfMemoryError", "TimeoutError"}
-_KERNEL = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
+_LONGEST_DIFF = 2_000_000  # characters of uncommitted code that are kept; its hash is of all
+_LEFT = ("metrics.jsonl", "events.jsonl", "kernel.log")  # by an attempt, and begun anew by the next
 
 
-def run(notebook: str | Path, /, *, out: str | Path | None = None, **parameters: Any) -> Run:
+def run(
+    notebook: str | Path,
+    /,
+    *,
+    out: str | Path | None = None,
+    deterministic: str = "same-machine",
+    time_limit: float | None = None,
+    memory_limit: float | None = None,
+    **parameters: Any,
+) -> Run:
     """Execute a notebook with these parameters in a fresh kernel, and return the record of it.
 
     Args:
         notebook: its path; it is only read.
         out: the run's folder, absent or empty; by default one of its own in the home.
+        deterministic: how far the numbers are the same: `"same-machine"`, or `"any-x86"`, which
+            is slower.
+        time_limit: seconds that the run may take; None for no limit.
+        memory_limit: GB that its kernel may take; None for no limit.
         parameters: by the names that the cell tagged `parameters` assigns, `seed` among them.
 
     Raises:
         RequestError: the notebook, a parameter or `out` cannot be used; nothing was started.
         RunError: a cell raised.
-        RunEnvironmentError: the kernel died, memory ran out, or no source of data answered.
+        RunEnvironmentError: the kernel died, memory or time ran out, or no source of data answered.
         RunInterruptedError: Ctrl-C or SIGTERM; what was done is kept.
     """
-    return execute(notebook, parameters, out=out)
+    limits = Limits(time_limit, memory_limit)
+    envelope = make_envelope(deterministic)
+    return execute(notebook, parameters, out=out, envelope=envelope, limits=limits)
 
 
 def execute(
-    notebook: str | Path, parameters: Mapping[str, Any], *, out: str | Path | None = None
+    notebook: str | Path,
+    parameters: Mapping[str, Any],
+    *,
+    out: str | Path | None = None,
+    envelope: Envelope | None = None,
+    limits: Limits | None = None,
+    widgets: bool = False,
+    warm: str | None = None,
 ) -> Run:
     """Execute a notebook as `run` does, its parameters given as a mapping.
 
-    So a parameter may have any name, `out` too. Args and Raises are those of `run`.
+    So a parameter may have any name, `out` too. Args and Raises are those of `queue` and `work`.
     """
-    import nbformat
+    waits = queue(notebook, parameters, out=out, envelope=envelope, limits=limits, widgets=widgets)
+    return work(waits.folder, warm=warm)
 
-    path = Path(notebook).expanduser().absolute()
-    document = read_notebook(path)
-    known = declared(document)
-    given = bind(known, parameters)
-    defaults = {name: parameter.shown() for name, parameter in (known or {}).items()}
-    inject(document, given)
-    _clear(document)
-    from workbench.runs.engine import Client, Watch, kernel  # papermill: only for a good request
 
-    record = _first_record(path, document, {**defaults, **given}, list(given))
-    folder = _new_folder(out, record["id"])
-    variables = kernel_variables(folder)
-    record["environment"] = environment(path.parent, variables["OMP_NUM_THREADS"])
-    document.metadata["workbench"] = {"run": record["id"]}
+def work(
+    folder: Path,
+    *,
+    warm: str | None = None,
+    edited: bool = False,
+    variables: Mapping[str, str] | None = None,
+) -> Run:
+    """Execute the run that waits in a folder, or one that did not come to its end, from the top.
 
-    def save() -> None:
-        home.write_file(folder / "notebook.ipynb", nbformat.writes(document).encode())
-        home.write_json(folder / "run.json", record)
+    The second time, a `fit` goes on from its checkpoint, a finished one returns at once, and a
+    finished `publish` returns its version.
 
-    log = folder / "kernel.log"
-    began = time.perf_counter()
-    with run_lock(folder), kernel() as km, Narrator(record["cells"], path.stem) as tell:
-        save()
-        watch = Watch(document, record["cells"], save=save, tell=tell)
-        client = Client(watch, km)
-        error = client.work(variables, path.parent, log)
-        record.update(ended=journal.now(), seconds=round(time.perf_counter() - began, 3))
-        record.update(_outcome(record["cells"], client, error), **remembered(folder))
-        record["environment"]["hardware"].update(client.hardware or {})
-        save()
+    Args:
+        folder: of the run.
+        warm: the address of a parent that forks its kernel; None for a cold one.
+        edited: whether to execute the notebook as it is now, rather than the run's own copy.
+        variables: of the kernel's environment, over those that a run has anyway.
+
+    Raises:
+        RequestError: it is done already, is running, or lacks what it needs.
+        RunError: as `run` does.
+    """
+    otherwise = (
+        f"the run in {folder} is running, here or in another process: wait until it has ended"
+    )
+    with _held(run_lock(folder), otherwise):
+        known = Run.read(folder)
+        if known.state == "done":
+            raise RequestError(f"run {known.id} is done: there is nothing to resume")
+        _check(known)
+        document = rebind(known) if edited else _own_copy(known)
+        record = _begin(known, document, edited=edited)
+        envelope = Envelope.from_json(record["envelope"])
+        resumed = {"WORKBENCH_RESUMED": "1" if record["attempts"] else "0"}
+        whole = {**kernel_variables(folder, envelope), **resumed, **(variables or {})}
+        record["environment"], diff = environment(known.source.parent, envelope)
+        if diff:
+            kept = Redaction()(diff)[:_LONGEST_DIFF]
+            write_file(folder / "code.diff", kept.encode(errors="surrogateescape"))
+        try:
+            _execute(folder, record, document, warm, whole)
+        except KeyboardInterrupt:  # before anybody listened for it
+            record.update(state="interrupted", ended=journal.now())
+            save(folder, record, document)
+        except OSError as error:
+            raise RunEnvironmentError(
+                f"what run {known.id} left could not be written to {folder}: "
+                f"{error.strerror or error}: make room, then `workbench resume {known.id}`",
+                folder=folder,
+            ) from None
     (folder / ".lock").unlink(missing_ok=True)
-    if error is None or not log.stat().st_size:
-        log.unlink()  # of interest only after a crash
     if record["state"] != "done":
-        raise _failure(record, folder, crashed=error is not None) from error
+        raise failure(record, folder)
     return Run.read(folder)
 
 
-def check_out(out: Path) -> None:
-    """Check that a run's folder can be at `out`, and make nothing.
+def _execute(
+    folder: Path, record: JSON, document: Any, warm: str | None, variables: dict[str, str]
+) -> None:
+    """Execute a notebook that is ready, keeping it and its record as it goes."""
+    from workbench.runs.kernels import kernel
+
+    source, log = Path(record["notebook"]["path"]), folder / "kernel.log"
+    keep = partial(save, folder, record, document)
+    began = time.perf_counter()
+    with log.open("wb") as said, kernel(warm) as km:
+        km.begin(variables, source.parent, said)
+        from workbench.runs.engine import Client, Watch  # takes a second, while the kernel comes up
+
+        keep()
+        _point_latest(folder)
+        with Narrator(record["cells"], source.stem) as tell:
+            watch = Watch(document, record["cells"], save=keep, tell=tell)
+            limits, widgets = Limits(**record["limits"]), record["widgets"]
+            client = Client(watch, km, seed=_seed(record), limits=limits, widgets=widgets)
+            error = client.work()
+        record.update(ended=journal.now(), seconds=round(time.perf_counter() - began, 3))
+        record.update(outcome(record, client, error), **remembered(folder))
+        record["environment"]["hardware"].update(client.hardware or {})
+        record["warm"] = km.warm is not None
+    keep()
+    record["notebook"]["executed_sha256"] = _sha256(folder / "notebook.ipynb")
+    keep()
+    if error is None or not log.stat().st_size:
+        log.unlink()  # of interest only after a crash
+
+
+@contextlib.contextmanager
+def alone(notebook: Path) -> Iterator[None]:
+    """Let no other run of a notebook that asks for the same go on meanwhile.
 
     Raises:
-        RequestError: it is a file, or holds something.
+        RequestError: one is going on.
     """
-    folder = out.expanduser().absolute()
-    try:
-        held = sorted(path.name for path in folder.iterdir())
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise RequestError(_no_folder(folder, error)) from None
-    if held:
-        raise RequestError(_not_empty(folder, held))
-
-
-def _no_folder(folder: Path, error: OSError) -> str:
-    return f"out {str(folder)!r} cannot be a run's folder: {error.strerror}"
-
-
-def _not_empty(folder: Path, held: list[str]) -> str:
-    return (
-        f"out {str(folder)!r} holds {', '.join(held[:3])}, expected an absent or empty folder: "
-        "a run never writes over another, so give it a folder of its own"
+    path = notebook.expanduser().absolute()
+    name = hashlib.sha256(str(path).encode()).hexdigest()[:16]
+    file = home() / "locks" / f"{path.stem}-{name}.lock"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    otherwise = (
+        f"another run of {path} is going on, and this one was to be alone: wait for it, or look at "
+        "it with `workbench runs`"
     )
+    with _held(FileLock(file, timeout=0), otherwise):
+        yield
 
 
-def _first_record(path: Path, document: Any, parameters: JSON, given: list[str]) -> JSON:
-    """Return the record of a run that has not begun."""
-    titles = headings(document)
-    stem = re.sub(r"[^\w-]+", "-", path.stem)
-    return {
-        "format": FORMAT,
-        "id": f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{stem}-{secrets.token_hex(2)}",
-        "state": "running",
-        "pid": os.getpid(),
-        "notebook": {
-            "path": str(path),
-            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-        },
-        "parameters": parameters,
-        "given": given,
-        "seed": parameters.get("seed"),
-        "started": journal.now(),
-        "ended": None,
-        "seconds": None,
-        "cells": [
-            {"index": i, "heading": titles[i], "state": "pending", "seconds": None}
-            for i in code_cells(document)
-        ],
-        "error": None,
-        "metrics": {},
-        "published": [],
-        "datasets": [],
-    }
-
-
-def _new_folder(out: str | Path | None, identity: str) -> Path:
-    """Return the run's folder, made and empty.
+@contextlib.contextmanager
+def _held(lock: FileLock, otherwise: str) -> Iterator[None]:
+    """Hold a lock for the while.
 
     Raises:
-        RequestError: `out` is a file, or holds something.
+        RequestError: another process holds it; with the words that are given.
     """
-    folder = home.home() / "runs" / identity if out is None else Path(out).expanduser().absolute()
     try:
-        folder.mkdir(parents=True, exist_ok=out is not None)
-        held = sorted(path.name for path in folder.iterdir())
-    except OSError as error:
-        raise RequestError(_no_folder(folder, error)) from None
-    if held:
-        raise RequestError(_not_empty(folder, held))
-    return folder
+        lock.acquire()
+    except Timeout:
+        raise RequestError(otherwise) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
-def _clear(document: Any) -> None:
-    """Take out what an earlier execution left."""
-    document.metadata.pop("widgets", None)
-    document.metadata["kernelspec"] = dict(_KERNEL)
-    for place in code_cells(document):
-        document.cells[place].outputs = []
-        document.cells[place].execution_count = None
+def _check(known: Run) -> None:
+    """Raise where a run lacks what it needs besides its folder.
+
+    Raises:
+        RequestError: its notebook's folder is gone, a secret is not given, or it is too old.
+    """
+    if "envelope" not in known.record:
+        raise RequestError(
+            f"run {known.id} was made by an older workbench, which kept too little to run it "
+            f"again: run {known.source} anew"
+        )
+    if not known.source.parent.is_dir():
+        raise RequestError(
+            f"run {known.id} works in {known.source.parent}, which is gone: put the folder back"
+        )
+    for name, source in known.record["assigned"].items():
+        variable = secret_variable(name)
+        if source == repr(SECRET) and variable not in os.environ:
+            raise RequestError(
+                f"parameter {name!r} is a secret, which run {known.id} has not kept: set the "
+                f"environment variable {variable}"
+            )
 
 
-def _outcome(cells: list[JSON], client: Client, error: Exception | None) -> JSON:
-    """Return how it ended, and name the same in the cell where it did."""
-    watch = client.watch
-    finished = all(cell["state"] in ("done", "skipped") for cell in cells)
-    state: State = "done"
-    if watch.stopping and not finished:
-        state = "interrupted"
-    elif error is not None:
-        state = "killed" if client.kernel_died else "failed"
-    elif watch.error:
-        state = "failed"
-    told = watch.error or (_told(error, client.ended_with) if error else None)
-    for number, cell in enumerate(cells, 1):
-        if cell["state"] in ("running", "failed", "interrupted"):
-            cell["state"] = state
-            told = {"cell": number, "heading": cell["heading"], **(told or {})}
-    return {"state": state, "error": told if state != "done" else None}
+def _own_copy(known: Run) -> Any:
+    """Return the notebook that the run executes, as it was before."""
+    import nbformat
+
+    document = nbformat.read(known.notebook, as_version=4)
+    clear(document)
+    return document
 
 
-def _told(error: Exception, code: int | None) -> JSON:
-    """Return what there is to say of an error that is not a cell's."""
-    value = str(error) or "no reason was given"
-    if code is not None:
-        value = f"the kernel's process ended with exit code {code}"
-    if code is not None and code < 0:
-        value = f"the kernel was killed by signal {-code}"
-        value += ", most often because memory ran out" if code == -9 else ""
-    return {"name": type(error).__name__, "value": value, "traceback": ""}
+def _begin(known: Run, document: Any, *, edited: bool) -> JSON:
+    """Return the record of a run that begins now; what an earlier attempt left is put aside."""
+    record = dict(known.record)
+    if record["started"]:
+        place = _put_aside(known.folder)
+        if edited:
+            record["notebook"] = {**record["notebook"], "sha256": _sha256(known.source)}
+        else:
+            _carry_curves(place, known.folder)
+        attempt = {key: record[key] for key in ("started", "ended", "state", "error")}
+        record["attempts"] = [*record["attempts"], attempt]
+    document.metadata["workbench"] = {"run": record["id"]}
+    record.update(
+        **{"state": "running", "pid": os.getpid(), "started": journal.now()},
+        **{"ended": None, "seconds": None, "error": None, "cells": first_cells(document)},
+        **{"metrics": {}, "tolerances": {}, "published": [], "datasets": []},
+    )
+    return record
 
 
-def _failure(record: JSON, folder: Path, *, crashed: bool) -> RunError:
-    """Return the error that says where the run ended, why, and where its record is."""
-    error: JSON = record["error"] or {}
-    where = _where(record["cells"], error)
-    rest = f"What was done is in {folder}"
-    if record["state"] == "interrupted":
-        return RunInterruptedError(f"interrupted {where}. {rest}", folder=folder)
-    why = f"{error['name']}: {error['value']}"
-    traceback = f"\n\n{error['traceback']}" if error["traceback"] else ""
-    if (folder / "kernel.log").exists():
-        rest += ", what the kernel's process said in its kernel.log"
-    environment_failed = crashed or _is_environment(error)
-    kind = RunEnvironmentError if environment_failed else RunError
-    return kind(f"the run failed {where}: {why}{traceback}\n\n{rest}", folder=folder)
+def _put_aside(folder: Path) -> Path:
+    """Keep the notebook and the journals of an attempt in a folder of its own; return that."""
+    attempts = folder / "attempts"
+    attempts.mkdir(exist_ok=True)
+    place = attempts / str(1 + len(list(attempts.iterdir())))
+    place.mkdir()
+    shutil.copy2(folder / "notebook.ipynb", place)
+    for name in _LEFT:
+        if (folder / name).exists():
+            os.replace(folder / name, place / name)
+    return place
 
 
-def _where(cells: list[JSON], error: JSON) -> str:
-    if "cell" in error:
-        heading = f" ({error['heading']})" if error["heading"] else ""
-        return f"in cell {error['cell']} of {len(cells)}{heading}"
-    begun = sum(cell["state"] != "pending" for cell in cells)
-    return f"before cell {begun + 1} of {len(cells)}" if begun < len(cells) else "after its cells"
+def _carry_curves(place: Path, folder: Path) -> None:
+    """Keep what was recorded by step: a training that goes on does not tell of its past again."""
+    kept = [line for line in journal.read_lines(place / "metrics.jsonl") if "step" in line]
+    if kept:
+        text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept)
+        write_file(folder / "metrics.jsonl", text.encode())
 
 
-def _is_environment(error: JSON) -> bool:
-    """Return whether a cell met the limits of its environment, and made no mistake."""
-    if error["name"] in _ENVIRONMENT:
-        return True
-    return "can't allocate memory" in error["value"]  # how torch says it, in a RuntimeError
+def _point_latest(folder: Path) -> None:
+    """Let the link `latest` in the home name the newest run."""
+    link, new = home() / "latest", home() / f".latest-{os.getpid()}"
+    with contextlib.suppress(OSError):  # Windows has links for few, and a home may be read-only
+        home().mkdir(parents=True, exist_ok=True)
+        new.unlink(missing_ok=True)
+        new.symlink_to(folder)
+        os.replace(new, link)
+
+
+def went_on(folder: Path) -> str:
+    """Return what a resumed run has taken up of its earlier attempts, a line each."""
+    lines = []
+    for event in journal.read_lines(folder / "events.jsonl"):
+        if event["event"] == "fit" and event.get("begun_at"):
+            step, steps = event["begun_at"], event["settings"]["steps"]
+            how = "was finished" if step >= steps else f"went on from step {step:,} of {steps:,}"
+            lines.append(f"training {event['name']} {how}\n")
+        if event["event"] == "publish" and event.get("before"):
+            lines.append(f"{event['ref']} was published already\n")
+    return "".join(lines)
+
+
+def _seed(record: JSON) -> int:
+    """Return the seed of the global generators: the notebook's own, where that can be one."""
+    seed = record["seed"]
+    return seed if type(seed) is int and 0 <= seed < 2**32 else 0
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

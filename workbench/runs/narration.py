@@ -1,15 +1,24 @@
-"""How a run tells where it is, on stderr: a bar where somebody watches, else one line a cell."""
+"""How runs tell where they are, on stderr: live where somebody watches, else a line at a time."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from workbench.progress import in_notebook, is_headless, progress
 from workbench.types import JSON
 
-__all__ = ["Narrator"]
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from workbench.runs.records import Run
+
+__all__ = ["Narrator", "SweepNarrator"]
+
+_SHOWN = 20  # runs of a live table: those that go on, and the last that have ended
+_FIGURES = 4  # metrics of a run in it
 
 
 class Narrator:
@@ -49,3 +58,77 @@ class Narrator:
     ) -> None:
         if self._bar is not None:
             self._bar.close()
+
+
+class SweepNarrator:
+    """Tells about the runs of one sweep: a live table, a bar in a notebook, else a line a run.
+
+    Args:
+        title: of the whole.
+        points: the values of each run, in order.
+    """
+
+    def __init__(self, title: str, points: Sequence[JSON]) -> None:
+        self._title, self._points = title, points
+        self._runs: dict[int, Run] = {}
+        self._ended: set[int] = set()
+        self._live: Any = None
+        self._bar: Any = None
+        self._lines = False
+
+    def __call__(self, number: int, run: Run) -> None:
+        """Tell about a run that starts or ends."""
+        news = run.seconds is not None and number not in self._ended
+        self._runs.pop(number, None)
+        self._runs[number] = run  # the newest last
+        if run.seconds is not None:
+            self._ended.add(number)
+        if self._live is not None:
+            self._live.update(self._table(), refresh=True)
+        elif self._bar is not None:
+            self._bar.update(news)
+        elif self._lines and news:
+            place = f"[{len(self._ended)}/{len(self._points)}]"
+            print(f"{place} {_values(self._points[number])}  {run!r}", file=sys.stderr, flush=True)
+
+    def _table(self) -> Table:
+        from rich.table import Table
+
+        title = f"{self._title}: {len(self._ended)} of {len(self._points)} ended"
+        table = Table("run", *self._points[0], "state", "seconds", "metrics", title=title)
+        for number, run in [*self._runs.items()][-_SHOWN:]:
+            values = [f"{value}" for value in self._points[number].values()]
+            seconds = "" if run.seconds is None else f"{run.seconds:.1f}"
+            figures = [f"{name} {value:.4g}" for name, value in run.metrics.items()]
+            shown = ", ".join(figures[:_FIGURES])
+            state = "running" if run.state == "queued" else run.state
+            table.add_row(str(number + 1), *values, state, seconds, shown)
+        return table
+
+    def __enter__(self) -> SweepNarrator:
+        if sys.stderr.isatty() and not is_headless():
+            from rich.console import Console
+            from rich.live import Live
+
+            self._live = Live(console=Console(stderr=True), auto_refresh=False)
+            self._live.start()
+        elif in_notebook():
+            self._bar = progress(len(self._points), "sweep", unit="run")
+        else:
+            self._lines = not is_headless()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+        if self._bar is not None:
+            self._bar.close()
+
+
+def _values(point: JSON) -> str:
+    return ", ".join(f"{name}={value!r}" for name, value in point.items())

@@ -6,6 +6,7 @@ The file is only read; what a run changes is a copy in memory.
 from __future__ import annotations
 
 import re
+import warnings
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -30,8 +31,10 @@ def read_notebook(path: Path) -> Any:
         raise RequestError(f"no notebook {str(path)!r}: {_nearest(path)}")
     try:
         text = path.read_text(encoding="utf-8")
-        notebook = nbformat.v4.upgrade(nbformat.reads(text, as_version=4))
-        nbformat.validate(notebook)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of ids that are missing or double, and are mended
+            notebook = nbformat.v4.upgrade(nbformat.reads(text, as_version=4))
+            nbformat.validate(notebook)
     except Exception as error:  # nbformat has no root error, and names none of them in its promise
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise RequestError(

@@ -7,45 +7,52 @@ lock is that of a run that was killed.
 
 from __future__ import annotations
 
+import hashlib
+import os
+import signal
 import time
-import warnings
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal
 
 from filelock import FileLock, Timeout
 
-from workbench.errors import RequestError, TamperedError, UnknownNameError
-from workbench.home import home, read_json
+from workbench.errors import RequestError, TamperedError
+from workbench.home import read_json
 from workbench.journal import read_lines
+from workbench.listings import Listing
 from workbench.types import JSON
 
 if TYPE_CHECKING:
     import pandas
 
-__all__ = ["FORMAT", "Run", "RunList", "State", "list_runs", "remembered", "run_lock"]
+    from workbench.registry import ModelVersion
+
+__all__ = ["ENDED", "FORMAT", "Run", "RunList", "State", "brief_of", "remembered", "run_lock"]
 
 FORMAT = 1
 _KEYS = (
     *("format", "id", "state", "notebook", "parameters"),
     *("started", "seconds", "metrics", "published", "datasets"),
 )
+_BRIEF = (*_KEYS, "queued", "ended", "sweep", "requirements", "seed")
 _TRIES, _PAUSE = 5, 0.02  # a look for a lock takes it for a moment, and two may look at once
-State = Literal["running", "done", "failed", "interrupted", "killed"]
+State = Literal["queued", "running", "done", "failed", "interrupted", "killed", "timed out"]
+ENDED = ("done", "failed", "interrupted", "killed", "timed out")
 
 
-@dataclass(frozen=True)
 class Run:
     """One execution of a notebook, as its record says.
 
     Args:
         folder: what the run left: `notebook.ipynb`, `run.json`, its journals and trainings.
-        record: the content of `run.json`.
+        brief: of the content of `run.json`, what lists show.
     """
 
-    folder: Path
-    record: JSON = field(repr=False, compare=False)
+    def __init__(self, folder: Path, brief: JSON) -> None:
+        self.folder = folder
+        self._brief = brief
 
     @classmethod
     def read(cls, folder: Path) -> Run:
@@ -56,85 +63,119 @@ class Run:
             TamperedError: its record cannot be read, or is of a format that this workbench does
                 not read.
         """
-        record = _record(folder)
-        if record["state"] == "running" and not _is_locked(folder):
-            record = _record(folder)  # it may have ended in between
-            if record["state"] == "running":
-                record["state"] = "killed"
-        if record["state"] in ("running", "killed"):
-            record.update(remembered(folder))
-        return cls(folder, record)
+        record = _true(folder, _record(folder))
+        run = cls(folder, brief_of(record))
+        run.record = record
+        return run
+
+    @cached_property
+    def record(self) -> JSON:
+        """The content of `run.json`."""
+        return _true(self.folder, _record(self.folder))
 
     @property
     def id(self) -> str:
         """Its name: moment, notebook, four hexadecimal digits."""
-        return str(self.record["id"])
+        return str(self._brief["id"])
+
+    @property
+    def name(self) -> str:
+        """Its id, by which it is found."""
+        return self.id
 
     @property
     def state(self) -> State:
-        """How it stands: running, done, failed, interrupted, or killed."""
-        state: State = self.record["state"]
+        """How it stands: queued, running, done, failed, interrupted, killed, or timed out."""
+        state: State = self._brief["state"]
         return state
 
     @property
     def parameters(self) -> JSON:
         """Every parameter of the notebook with the value that it had."""
-        return dict(self.record["parameters"])
+        return dict(self._brief["parameters"])
 
     @property
     def metrics(self) -> dict[str, float]:
         """The last value of each recorded name."""
-        return dict(self.record["metrics"])
+        return dict(self._brief["metrics"])
 
     @property
     def published(self) -> list[str]:
         """The references of the model versions that it published, oldest first."""
-        return list(self.record["published"])
+        return list(self._brief["published"])
+
+    @property
+    def requirements(self) -> list[JSON]:
+        """What was required of it, and whether it holds."""
+        return list(self._brief.get("requirements") or ())
+
+    @property
+    def versions(self) -> list[ModelVersion]:
+        """The model versions that it published, oldest first."""
+        from workbench.registry import version
+
+        return [version(ref) for ref in self.published]
 
     @property
     def notebook(self) -> Path:
         """The executed notebook."""
         return self.folder / "notebook.ipynb"
 
+    @property
+    def source(self) -> Path:
+        """The notebook that was executed, where it was found."""
+        return Path(self._brief["notebook"]["path"])
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether the notebook has changed since, or is gone."""
+        try:
+            found = hashlib.sha256(self.source.read_bytes()).hexdigest()
+        except OSError:
+            return True
+        return bool(found != self._brief["notebook"]["sha256"])
+
+    def stop(self) -> None:
+        """Ask the process that executes it to end it, keeping what it has.
+
+        Raises:
+            RequestError: no process executes it.
+        """
+        if self.state != "running":
+            raise RequestError(f"run {self.id} is {self.state}: there is nothing to stop")
+        os.kill(int(self.record["pid"]), signal.SIGTERM)
+
+    @property
+    def began(self) -> str:
+        """The moment that it is listed by, in UTC."""
+        return str(self._brief["started"] or self._brief.get("queued") or "")
+
+    @property
+    def seconds(self) -> float | None:
+        """How long its last attempt took; None of one that has not ended."""
+        seconds: float | None = self._brief["seconds"]
+        return seconds
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Run) and self.folder == other.folder
+
+    def __hash__(self) -> int:
+        return hash(self.folder)
+
     def __repr__(self) -> str:
         metrics = "".join(f", {name} {value:.6g}" for name, value in self.metrics.items())
-        seconds = self.record["seconds"]
-        lasted = "" if seconds is None else f" after {seconds:.1f} s"
+        lasted = "" if self.seconds is None else f" after {self.seconds:.1f} s"
         return f"Run {self.id}: {self.state}{lasted}{metrics}"
 
 
-class RunList(Sequence[Run]):
+class RunList(Listing[Run]):
     """The runs of this home, oldest first, indexed by number, id, unique prefix, or `"last"`."""
 
-    def __init__(self, runs: Sequence[Run]) -> None:
-        self._runs = list(runs)
+    kind = "run"
 
-    def __len__(self) -> int:
-        return len(self._runs)
-
-    def __iter__(self) -> Iterator[Run]:
-        return iter(self._runs)
-
-    @overload
-    def __getitem__(self, key: int | str) -> Run: ...
-    @overload
-    def __getitem__(self, key: slice) -> RunList: ...
-    def __getitem__(self, key: int | str | slice) -> Run | RunList:
-        if isinstance(key, slice):
-            return RunList(self._runs[key])
-        return self._runs[key] if isinstance(key, int) else self._named(key)
-
-    def _named(self, name: str) -> Run:
-        if name == "last" and self._runs:
-            return self._runs[-1]
-        found = [run for run in self._runs if name and run.id.startswith(name)]
-        exact = [run for run in found if run.id == name]
-        if len(exact or found) > 1:
-            ids = ", ".join(run.id for run in found)
-            raise RequestError(f"run {name!r} is not one run but {len(found)}: {ids}; say more")
-        if not found:
-            raise UnknownNameError("run", name, [run.id for run in self._runs])
-        return (exact or found)[0]
+    def filter(self, keep: Callable[[Run], bool]) -> RunList:
+        """Return those that `keep` is true of."""
+        return RunList([run for run in self if keep(run)])
 
     def table(self) -> pandas.DataFrame:
         """Return one row a run: state, notebook, start, duration, parameters and metrics."""
@@ -143,41 +184,32 @@ class RunList(Sequence[Run]):
         rows = [
             {
                 "state": run.state,
-                "notebook": Path(run.record["notebook"]["path"]).stem,
-                "started": run.record["started"],
-                "seconds": run.record["seconds"],
+                "notebook": run.source.stem,
+                "started": run.began,
+                "seconds": run.seconds,
                 **{f"parameters.{name}": value for name, value in run.parameters.items()},
                 **{f"metrics.{name}": value for name, value in run.metrics.items()},
             }
-            for run in self._runs
+            for run in self
         ]
-        return pandas.DataFrame(rows, index=pandas.Index([run.id for run in self._runs], name="id"))
+        return pandas.DataFrame(rows, index=pandas.Index([run.id for run in self], name="id"))
 
     def __repr__(self) -> str:
-        return "\n".join(map(repr, self._runs)) or "no runs yet: workbench run NOTEBOOK makes one"
+        return "\n".join(map(repr, self)) or "no runs yet: workbench run NOTEBOOK makes one"
 
 
-def list_runs() -> RunList:
-    """Return the runs of this home, oldest first; of one that cannot be read, warn.
-
-    A run that was given another folder is not among them; `Run.read(folder)` reads it.
-    """
-    folders = [path.parent for path in (home() / "runs").glob("*/run.json")]
-    runs = []
-    for folder in folders:
-        try:
-            runs.append(Run.read(folder))
-        except TamperedError as error:  # one damaged record must not hide all the others
-            warnings.warn(str(error), stacklevel=2)
-    return RunList(sorted(runs, key=lambda run: (run.record["started"], run.id)))
+def brief_of(record: JSON) -> JSON:
+    """Return of a record what lists show, which is small."""
+    return {key: record[key] for key in _BRIEF if key in record}
 
 
 def remembered(folder: Path) -> dict[str, Any]:
     """Return what the kernel has left in the journals: metrics, published versions, datasets."""
-    events = read_lines(folder / "events.jsonl")
+    events, lines = read_lines(folder / "events.jsonl"), read_lines(folder / "metrics.jsonl")
     loads = [(e["dataset"], e["fingerprint"]) for e in events if e["event"] == "load"]
     return {
-        "metrics": {line["name"]: line["value"] for line in read_lines(folder / "metrics.jsonl")},
+        "metrics": {line["name"]: line["value"] for line in lines},
+        "tolerances": {line["name"]: line.get("tolerance") for line in lines},
         "published": [line["ref"] for line in events if line["event"] == "publish"],
         "datasets": [{"name": n, "fingerprint": f} for n, f in dict.fromkeys(loads)],
     }
@@ -186,6 +218,17 @@ def remembered(folder: Path) -> dict[str, Any]:
 def run_lock(folder: Path) -> FileLock:
     """Return the lock that a living run holds; the system lets go of it when the process ends."""
     return FileLock(folder / ".lock", timeout=0)
+
+
+def _true(folder: Path, record: JSON) -> JSON:
+    """Return a record as it stands, though nobody may have lived to write that."""
+    if record["state"] == "running" and not _is_locked(folder):
+        record = _record(folder)  # it may have ended in between
+        if record["state"] == "running":
+            record["state"] = "killed"
+    if record["state"] in ("running", "killed"):
+        record.update(remembered(folder))
+    return record
 
 
 def _is_locked(folder: Path) -> bool:

@@ -1,7 +1,7 @@
 """Training: `fit` a model to a dataset, and get a history and checkpoints to go on from."""
 
 from workbench.training.averages import EMA, Lookahead
-from workbench.training.callbacks import Callback, EarlyStopping
+from workbench.training.callbacks import Callback, EarlyStopping, RecordEpochs
 from workbench.training.checkpoints import Checkpoint
 from workbench.training.finding import LearningRates, find_lr
 from workbench.training.fitting import fit
@@ -18,6 +18,7 @@ __all__ = [
     "History",
     "LearningRates",
     "Lookahead",
+    "RecordEpochs",
     "Settings",
     "Training",
     "find_lr",

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from workbench.errors import RequestError
+from workbench.journal import record
 
 if TYPE_CHECKING:
     from workbench.training.checkpoints import Checkpoint
     from workbench.training.trainings import Training
 
-__all__ = ["Callback", "EarlyStopping"]
+__all__ = ["Callback", "EarlyStopping", "RecordEpochs"]
 
 
 class Callback:
@@ -80,3 +81,22 @@ class EarlyStopping(Callback):
         falls = self.figure.endswith(("loss", "mae", "mse"))
         values = [r[self.figure] if falls else -r[self.figure] for r in rows]
         return len(values) - 1 - values.index(min(values)) >= self.patience
+
+
+class RecordEpochs(Callback):
+    """Record figures of each epoch as metrics of the run, by epoch: what a sweep looks at.
+
+    Args:
+        figures: as the history names them.
+    """
+
+    def __init__(self, *figures: str) -> None:
+        self.figures = figures or ("validation_loss",)
+
+    def on_epoch(self, training: Training, row: dict[str, float]) -> None:
+        """Record what the epoch came to."""
+        for figure in self.figures:
+            if figure not in row:
+                known = ", ".join(name for name in row if name not in ("epoch", "step"))
+                raise RequestError(f"{figure!r} is to be recorded, this training has {known}")
+            record(figure, row[figure], step=int(row["epoch"]))

@@ -24,6 +24,7 @@ from workbench.errors import DivergedError, RequestError, let_go
 from workbench.evaluation.losses import Loss
 from workbench.modes import settled
 from workbench.progress import is_live
+from workbench.training.attempts import left_over, replayed_settings
 from workbench.training.augmentations import Augment
 from workbench.training.averages import Average
 from workbench.training.budgets import extended, measured_steps, whole_budget
@@ -195,19 +196,28 @@ def _begin(
     check_trainable(model)
     given, loader = taken("fit", data, model)
     folder = folder_of(name, name_of(model))
-    record = kept_record(folder)
-    if record is not None and not resume:
+    left = left_over(folder, given_budget)
+    record = left[0] if left else kept_record(folder)
+    if record is not None and not (resume or left):
         raise RequestError(
             f"there is a training {name!r} already, {record['state']}: pass resume=True to go on "
             "with it, or take another name"
         )
-    then = Settings.from_json(record["settings"]) if record else None
+    then: Settings | None
+    if left:
+        then = left[1]
+    elif record:
+        then = Settings.from_json(record["settings"])
+    else:
+        then = replayed_settings(folder.name, given_budget)
     plan = make_plan(model, given, asked, loader=loader, callbacks=callbacks, then=then)
     training = Training(plan.settings, folder)
-    if record and then:
+    if record and then is not None:
         check_same(folder.name, then, plan.settings)
         warn_of_changes(folder.name, record, given.fingerprint)
         training.settings, training.begun = then, record["begun"]
+    if left and left[0]["state"] == "stopped":
+        training.state = "stopped"  # by the notebook itself, so there it ended
     training._more = partial(_go_on, plan, training, every)
     _forget_with(model, training)
     phases = partial(whole_budget, given_budget, then)
@@ -276,6 +286,7 @@ def _run(
         since: when the user began to wait.
     """
     job, model = plan.job, plan.job.model
+    stopped = training.state == "stopped" and not training.history
     settings = replace(plan.settings, phases=training.settings.phases)
     training.environment = environment()
     with claimed(training.folder), settled(model), prepared(model, settings):
@@ -288,7 +299,9 @@ def _run(
         if last is not None:
             restore(job, training, read_checkpoint(last.path), str(last.path))
         with _kept(plan, training):
-            if job.step < training.settings.steps:
+            if stopped:
+                training.state = "stopped"
+            elif job.step < training.settings.steps:
                 _take_steps(plan, training, every, begun)
             else:
                 training.state = "done"
@@ -355,7 +368,14 @@ def _kept(plan: Plan, training: Training) -> Iterator[None]:
         _write(training)
         last = training.history.epochs[-1] if training.history.epochs else {}
         last = {key: value for key, value in last.items() if math.isfinite(value)}
-        journal.note("fit", state=training.state, settings=training.settings.to_json(), last=last)
+        journal.note(
+            "fit",
+            name=training.name,
+            state=training.state,
+            begun_at=begun,
+            settings=training.settings.to_json(),
+            last=last,
+        )
         for hook in plan.job.hooks("on_end") if begun < len(plan.job.rates) else ():
             hook(training)
 

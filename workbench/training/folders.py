@@ -38,7 +38,8 @@ def folder_of(name: str | None, model: str) -> Path:
     """Return where a training of that name is kept; of the current run, if there is one.
 
     Args:
-        name: None makes one from the time and the model.
+        name: None makes one: in a run from how many there were before and the model, so that the
+            run finds it again when it is resumed; else from the time and the model.
         model: what is trained, in a word.
 
     Raises:
@@ -49,8 +50,14 @@ def folder_of(name: str | None, model: str) -> Path:
             f"name of a training is {name!r:.60}, expected at most 100 letters, digits, '.', '_' "
             "and '-': name='night'"
         )
-    made = f"{datetime.now():%Y%m%d-%H%M%S}-{model}-{secrets.token_hex(2)}"
-    return (journal.current_run() or home()) / "trainings" / (name or made)
+    run = journal.current_run()
+    return (run or home()) / "trainings" / (name or _made_name(model, in_run=run is not None))
+
+
+def _made_name(model: str, *, in_run: bool) -> str:
+    if in_run:
+        return f"{journal.count('fit'):02d}-{model}"
+    return f"{datetime.now():%Y%m%d-%H%M%S}-{model}-{secrets.token_hex(2)}"
 
 
 def kept_record(folder: Path) -> JSON | None:

@@ -1,0 +1,63 @@
+"""Runs picked and sorted by what their records say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from workbench.errors import RequestError
+from workbench.runs.queries import pick
+from workbench.runs.records import Run, RunList
+
+
+def run(identity: str, **of: Any) -> Run:
+    brief = {
+        **{"id": identity, "state": "done", "notebook": {"path": "/x/a.ipynb"}, "parameters": {}},
+        **{"started": identity, "seconds": 1.0, "metrics": {}, "published": [], "datasets": []},
+        **of,
+    }
+    return Run(Path(identity), brief)
+
+
+RUNS = RunList(
+    [
+        run("1", parameters={"lr": 0.1, "net": "mlp"}, metrics={"accuracy": 0.7}),
+        run("2", parameters={"lr": 1, "net": "cnn"}, metrics={"accuracy": 0.9}, seconds=9.0),
+        run("3", parameters={"lr": None}, state="timed out", notebook={"path": "/x/b.ipynb"}),
+    ]
+)
+
+
+@pytest.mark.parametrize(
+    ("where", "found"),
+    [
+        ([], "123"),
+        (["accuracy>=0.7"], "12"),
+        (["metrics.accuracy > 0.7"], "2"),
+        (["parameters.lr<1"], "1"),
+        (["lr=1"], "2"),
+        (["lr=None"], "3"),
+        (["net=cnn"], "2"),
+        (["net!=cnn"], "1"),
+        (["state=timed out"], "3"),
+        (["notebook=b"], "3"),
+        (["seconds>5", "accuracy>0.5"], "2"),
+        (["nothing=3"], ""),
+    ],
+)
+def test_conditions_are_about_what_the_record_has(where: list[str], found: str) -> None:
+    assert "".join(run.id for run in pick(RUNS, where)) == found
+
+
+def test_runs_are_sorted_by_a_field_and_those_without_it_come_first() -> None:
+    assert [run.id for run in pick(RUNS, [], "accuracy")] == ["3", "1", "2"]
+    assert [run.id for run in pick(RUNS, [], "seconds")] == ["1", "3", "2"]
+    assert [run.id for run in pick(RUNS, [], "net")] == ["3", "2", "1"]
+
+
+@pytest.mark.parametrize("text", ["accuracy", "0.7<", "=3", "a ~ b"])
+def test_what_is_no_condition_is_refused(text: str) -> None:
+    with pytest.raises(RequestError, match=r"is not understood: expected a field, one of .* and"):
+        pick(RUNS, [text])

@@ -1,0 +1,220 @@
+"""The parent of warm runs: `python -m workbench.runs.forking ADDRESS` imports, then forks.
+
+It does nothing else, so that nothing but imports is there to be inherited: no thread besides those
+of OpenBLAS, which survive a fork, no socket of a kernel, no event loop.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import importlib.util
+import json
+import os
+import random
+import selectors
+import signal
+import socket
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+from workbench.errors import WorkbenchError
+from workbench.runs.execution import work
+from workbench.types import JSON
+
+__all__ = ["main"]
+
+# What a notebook about deep learning and the process that runs it would import anyway.
+_PRELOADED = (
+    *("numpy", "pandas", "torch", "torch._dynamo", "torch.utils.data"),
+    "matplotlib.pyplot",  # not its inline backend, which looks for IPython as it is imported
+    *("papermill", "papermill.clientwrap", "nbformat", "ipykernel.ipkernel", "ipykernel.kernelapp"),
+    *("workbench.training", "workbench.registry", "workbench.runs.engine"),
+)
+_READING = 5.0  # seconds that a request has to arrive whole
+
+
+def main() -> None:
+    """Import, say `ready`, fork as long as stdin is open; in a fork, become what was asked for."""
+    address = sys.argv[1]
+    del sys.path[0]  # the folder that this began in is no notebook's
+    os.environ.setdefault("MPLBACKEND", "module://matplotlib_inline.backend_inline")
+    before = set(os.environ)
+    for name in _PRELOADED:
+        importlib.import_module(name)
+    imported = {name: os.environ[name] for name in os.environ if name not in before}
+    if threading.active_count() > 1:
+        sys.exit("an import has started a thread, so nothing can be forked")
+    gc.collect()
+    gc.freeze()  # else a collection in a fork would copy every page
+    request = _Nursery(address).request()
+    if request is not None:
+        request["environment"] = {**imported, **request["environment"]}
+        _become(request, address)
+
+
+class _Nursery:
+    """Forks a process for each connection, and tells it the process id and later the exit code.
+
+    Args:
+        address: of the socket to listen at.
+    """
+
+    def __init__(self, address: str) -> None:
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(address)
+        self._listener.listen(64)
+        self._ends, self._wakes = socket.socketpair()
+        self._wakes.setblocking(False)
+        self._ends.setblocking(False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(self._wakes.fileno(), warn_on_full_buffer=False)
+        self._lines: dict[int, socket.socket] = {}  # by process id
+        self._watched = selectors.DefaultSelector()
+        for source in (self._listener, self._ends, sys.stdin):
+            self._watched.register(source, selectors.EVENT_READ)
+
+    def request(self) -> JSON | None:
+        """Return what to become, in a fork; None in the parent, once stdin is closed."""
+        print("ready", flush=True)
+        while True:
+            for key, _ in self._watched.select():
+                source: Any = key.fileobj
+                if source is sys.stdin:
+                    self._kill_all()
+                    return None
+                if source is self._ends:
+                    self._ends.recv(4096)
+                    self._reap()
+                elif source is self._listener:
+                    line, _ = self._listener.accept()
+                    asked = self._fork(line)
+                    if asked is not None:
+                        return asked
+                else:  # whoever asked for it is gone, and needs it no more
+                    self._kill(source)
+
+    def _fork(self, line: socket.socket) -> JSON | None:
+        """Fork; return the request in the fork, None in the parent."""
+        line.settimeout(_READING)
+        try:
+            request: JSON = json.loads(line.makefile("rb").readline())
+        except (OSError, ValueError):
+            line.close()
+            return None
+        pid = os.fork()
+        if pid == 0:
+            self._leave(line)
+            return request
+        os.setpgid(pid, pid)
+        self._lines[pid] = line
+        self._watched.register(line, selectors.EVENT_READ)
+        self._tell(line, pid)
+        return None
+
+    def _leave(self, line: socket.socket) -> None:
+        """Let go of everything that is the parent's."""
+        os.setpgid(0, 0)
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        self._watched.close()
+        for source in (self._listener, self._ends, self._wakes, line, *self._lines.values()):
+            source.close()
+
+    def _reap(self) -> None:
+        """Tell of every child that has ended."""
+        while self._lines:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            line = self._lines.pop(pid, None)
+            if line is not None:
+                self._watched.unregister(line)
+                self._tell(line, os.waitstatus_to_exitcode(status))
+                line.close()
+
+    def _tell(self, line: socket.socket, number: int) -> None:
+        try:
+            line.sendall(b"%d\n" % number)
+        except OSError:
+            return  # it is gone, and its line will say so
+
+    def _kill(self, line: socket.socket) -> None:
+        pid = next(pid for pid, theirs in self._lines.items() if theirs is line)
+        self._watched.unregister(line)
+        line.close()
+        del self._lines[pid]
+        _kill_group(pid)
+        os.waitpid(pid, 0)
+
+    def _kill_all(self) -> None:
+        for pid in self._lines:
+            _kill_group(pid)
+
+
+def _kill_group(pid: int) -> None:
+    try:
+        os.killpg(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+
+
+def _become(request: JSON, address: str) -> None:
+    """Become a kernel or a run, as a cold process of its own would be."""
+    os.environ.clear()
+    os.environ.update(request["environment"])
+    os.chdir(request["folder"])
+    _say_into(request["log"])
+    _seed_anew()
+    if request["kind"] == "kernel":
+        _become_kernel(request["arguments"])
+    else:
+        _become_run(Path(request["file"]), address)
+
+
+def _become_kernel(arguments: list[str]) -> None:
+    from ipykernel.kernelapp import launch_new_instance
+
+    launcher = importlib.util.find_spec("ipykernel_launcher")
+    os.environ["JPY_PARENT_PID"] = str(os.getppid())
+    sys.argv = [str(launcher and launcher.origin), *arguments]
+    launch_new_instance()
+
+
+def _become_run(folder: Path, address: str) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        work(folder, warm=address)
+    except WorkbenchError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(3)
+
+
+def _say_into(log: str) -> None:
+    """Let stdout and stderr go to a file, and stdin come from nowhere."""
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    for given, number in ((nothing, 0), (file, 1), (file, 2)):
+        os.dup2(given, number)
+    os.close(nothing)
+    os.close(file)
+
+
+def _seed_anew() -> None:
+    """Give this process random numbers that no other fork has, as a cold one would."""
+    import numpy
+
+    random.seed()
+    numpy.random.seed()
+
+
+if __name__ == "__main__":
+    main()

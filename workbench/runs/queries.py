@@ -1,0 +1,95 @@
+"""Runs picked and sorted by what their records say: `test_accuracy>=0.7`, `state=failed`."""
+
+from __future__ import annotations
+
+import ast
+import operator
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from workbench.errors import RequestError
+from workbench.runs.records import Run, RunList
+
+__all__ = ["pick"]
+
+_FORM = re.compile(r"\s*([^\W\d][\w.]*)\s*(<=|>=|!=|==|=|<|>)\s*(.*\S)\s*")
+_HOLDS: Mapping[str, Callable[[Any, Any], bool]] = {
+    **{"<=": operator.le, ">=": operator.ge, "<": operator.lt, ">": operator.gt},
+    **{"=": operator.eq, "==": operator.eq, "!=": operator.ne},
+}
+_FIELDS: Mapping[str, Callable[[Run], Any]] = {
+    "id": lambda run: run.id,
+    "state": lambda run: run.state,
+    "notebook": lambda run: run.source.stem,
+    "started": lambda run: run.began,
+    "seconds": lambda run: run.seconds,
+    "seed": lambda run: run.parameters.get("seed"),
+}
+
+
+def pick(runs: RunList, where: Sequence[str], sort: str | None = None) -> RunList:
+    """Return the runs for which every condition holds, sorted by a field where that is asked for.
+
+    Args:
+        runs: oldest first.
+        where: conditions on `id`, `state`, `notebook`, `started`, `seconds`, a parameter or a
+            metric, such as `"lr>0.01"`; a run that has no such field is left out.
+        sort: a field, from the least to the largest; those without it come first.
+
+    Raises:
+        RequestError: a condition is not understood.
+    """
+    for text in where:
+        holds = _condition(text)
+        runs = runs.filter(holds)
+    if sort is None:
+        return runs
+    return RunList(sorted(runs, key=lambda run: _sortable(_field(run, sort))))
+
+
+def _condition(text: str) -> Callable[[Run], bool]:
+    found = _FORM.fullmatch(text)
+    if found is None:
+        raise RequestError(
+            f"condition {text!r:.80} is not understood: expected a field, one of "
+            f"{', '.join(_HOLDS)}, and a value, as in 'state=failed' or 'test_accuracy>=0.7'"
+        )
+    name, sign, wanted = found.groups()
+    value = _value(wanted)
+
+    def holds(run: Run) -> bool:
+        given = _field(run, name)
+        if given is None:
+            return value is None and sign in ("=", "==")
+        try:
+            return _HOLDS[sign](given, wanted if isinstance(given, str) else value)
+        except TypeError:
+            return False
+
+    return holds
+
+
+def _value(text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def _field(run: Run, name: str) -> Any:
+    """Return a field of a run, or None: one of its own, a metric, or a parameter, in that order."""
+    if name in _FIELDS:
+        return _FIELDS[name](run)
+    kind, _, rest = name.partition(".")
+    if kind == "metrics" and rest:
+        return run.metrics.get(rest)
+    if kind == "parameters" and rest:
+        return run.parameters.get(rest)
+    return run.metrics.get(name, run.parameters.get(name))
+
+
+def _sortable(value: Any) -> tuple[int, float, str]:
+    if value is None:
+        return (0, 0.0, "")
+    return (1, float(value), "") if isinstance(value, (int, float)) else (2, 0.0, str(value))

@@ -1,0 +1,153 @@
+"""Warm start: a parent in which torch, NumPy, matplotlib and papermill are imported forks runs.
+
+A fork is a process of its own that has nothing of other runs, and begins where a cold one would
+have come to after seconds of imports. One parent serves one envelope, since libraries have read it
+as they loaded. It lives as long as the `with` that started it, and its children no longer than it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+
+from workbench.errors import RunEnvironmentError
+from workbench.runs.envelopes import Envelope
+from workbench.types import JSON
+
+__all__ = ["Forked", "WarmParent", "can_fork"]
+
+_PATIENCE = 120.0  # seconds that a parent on a busy machine has for its imports
+_ANSWER = 30.0  # seconds that it has to fork
+
+
+def can_fork() -> bool:
+    """Return whether processes can be forked here: on Linux, where libraries bear it."""
+    return sys.platform == "linux"
+
+
+class WarmParent:
+    """A process that forks others, started by `with` and ended with it.
+
+    Args:
+        envelope: what the environment of every fork decides alike.
+
+    Raises:
+        RunEnvironmentError: it did not come up.
+    """
+
+    def __init__(self, envelope: Envelope) -> None:
+        self._folder = Path(tempfile.mkdtemp(prefix="workbench-warm-"))
+        self.address = str(self._folder / "socket")
+        environment = {**envelope.around(os.environ), "WORKBENCH_HEADLESS": "1"}
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "workbench.runs.forking", self.address],
+            stdin=subprocess.PIPE,  # its end ends the parent, however this process dies
+            stdout=subprocess.PIPE,
+            env=environment,
+            start_new_session=True,  # Ctrl-C is for whoever started it
+        )
+
+    def __enter__(self) -> WarmParent:
+        said = self._process.stdout
+        assert said is not None
+        ready, _, _ = select.select([said], [], [], _PATIENCE)
+        if not ready or said.readline().strip() != b"ready":
+            self._end()
+            raise RunEnvironmentError(
+                "the parent of warm runs did not come up, or has more threads than can be forked: "
+                "run them cold, one process each, with --cold"
+            )
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._end()
+
+    def _end(self) -> None:
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                pipe.close()
+        self._process.wait()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+class Forked:
+    """A process that a warm parent forked, to be used as `subprocess.Popen` is.
+
+    It is killed when this object's process ends, as a kernel must not outlive its run.
+
+    Args:
+        address: of the parent.
+        request: what to become: `kind`, which is `"run"` (with the `file` that is its folder) or
+            `"kernel"` (with its `arguments`), `environment`, the `folder` to work in, and a `log`
+            for what is said on stdout and stderr.
+
+    Raises:
+        OSError: there is no such parent any more.
+    """
+
+    stdin = stdout = stderr = None
+
+    def __init__(self, address: str, request: JSON) -> None:
+        self.returncode: int | None = None
+        self._line = socket.socket(socket.AF_UNIX)
+        self._line.settimeout(_ANSWER)
+        try:
+            self._line.connect(address)
+            self._line.sendall(json.dumps(request).encode() + b"\n")
+            self._answers = self._line.makefile("rb")
+            self.pid = int(json.loads(self._answers.readline() or b"0"))
+        except (OSError, ValueError):
+            self._line.close()
+            raise
+        if not self.pid:
+            raise ConnectionError(f"the parent of warm runs at {address} is gone")
+
+    def poll(self) -> int | None:
+        """Return the exit code, negative for a signal, or None while it lives."""
+        if self.returncode is None and select.select([self._line], [], [], 0)[0]:
+            said = self._answers.readline()
+            self.returncode = int(said) if said else -9  # with the parent its children die
+            self._answers.close()
+            self._line.close()
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Return the exit code once it has ended.
+
+        Raises:
+            subprocess.TimeoutExpired: it has not within so many seconds.
+        """
+        ends = None if timeout is None else time.monotonic() + timeout
+        while (code := self.poll()) is None:
+            if ends is not None and time.monotonic() > ends:
+                raise subprocess.TimeoutExpired(f"fork {self.pid}", timeout or 0.0)
+            left = None if ends is None else max(0.0, ends - time.monotonic())
+            select.select([self._line], [], [], left)
+        return code
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal to it, while it lives."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """End it with SIGKILL."""
+        self.send_signal(9)
+
+    def terminate(self) -> None:
+        """Ask it to end, by SIGTERM."""
+        self.send_signal(15)
