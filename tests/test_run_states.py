@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import resource
 from pathlib import Path
 from typing import Any
@@ -143,3 +144,17 @@ def test_a_hundred_runs_wait_their_turn(tmp_path: Path) -> None:
     assert {run.state for run in list_runs()} == {"queued"}
     assert {run.id for run in list_runs()} == {run.id for run in waiting}
     assert [run.parameters["n"] for run in waiting] == list(range(100))
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_a_notebook_has_registered_for_its_end_is_done(
+    tmp_path: Path, warm: str | None, fails: bool
+) -> None:
+    cell = "import atexit, threading\natexit.register(lambda: open('end', 'w').write('bye'))"
+    thread = "threading.Thread(target=threading.Event().wait).start()  # would never end"
+    notebook = write_notebook(tmp_path / "a.ipynb", f"{cell}\n{thread}", f"1 / {int(not fails)}")
+    waits = queue(notebook, {})
+    with contextlib.suppress(RunError):
+        work(waits.folder, warm=warm)
+    assert Run.read(waits.folder).state == ("failed" if fails else "done")
+    assert (tmp_path / "end").read_text() == "bye"

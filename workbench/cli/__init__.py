@@ -36,6 +36,8 @@ def main() -> None:
     An error of the workbench is printed without a traceback; any other is a defect and keeps its.
     """
     signal.signal(signal.SIGTERM, _interrupt)  # serve and run set handlers of their own
+    # jsonschema would load a grammar for most of a second, for a format that no notebook has
+    sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
     try:
         app()
     except WorkbenchError as error:

@@ -14,8 +14,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from queue import Empty
 from typing import Any, Literal
 
+from jupyter_core.utils import run_sync
 from nbclient.exceptions import DeadKernelError
 from nbformat.v4 import new_output
 from papermill.clientwrap import PapermillNotebookClient
@@ -32,7 +34,10 @@ Reason = Literal["interrupted", "timed out", "out of memory"]
 
 _AUTOSAVE = 5  # seconds between two saves in the middle of a cell; papermill slows down if it must
 _GRACE = 10.0  # seconds that an interrupted cell has to come to an end, for a last checkpoint
+_ANSWER = 0.1  # seconds after which a kernel that comes up is asked again
+_LEAVING = 2.5  # seconds that the kernel has for what was registered for its end
 _LOOK_EVERY = 0.2  # seconds between two looks at the memory
+_SOON = 0.01  # seconds between two looks whether the kernel is gone
 _MOST_TEXT = 1_000_000  # characters that one cell may print
 _MOST_OUTPUT = 20_000_000  # characters of all outputs of one cell
 _KILL = getattr(signal, "SIGKILL", signal.SIGTERM)
@@ -41,6 +46,12 @@ _ANSI = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 # What the kernel is told before the first cell and asked after the last, each in one expression;
 # neither makes it import torch.
 _BEGIN = "__import__('workbench.beginnings', fromlist=['begin']).begin({seed})"
+# A kernel's own shutdown waits at times for a thread that waits for it (ipykernel 7.4), and takes
+# apart every module of torch first. Leaving like this still does what was registered for the end.
+_LEAVE = (
+    "__import__('atexit')._run_exitfuncs(); __import__('sys').stdout.flush();"
+    " __import__('sys').stderr.flush(); __import__('os')._exit(0)"
+)
 _HARDWARE = (
     "__import__('json').dumps(__import__('workbench.devices', fromlist=['x']).hardware()"
     " if 'torch' in __import__('sys').modules else None)"
@@ -155,7 +166,7 @@ class Client(PapermillNotebookClient):  # type: ignore[misc]
         self.hardware: JSON | None = None
         self.kernel_died = False
         self.ended_with: int | None = None
-        self._seed, self._limits = seed, limits
+        self._seed, self._limits, self._idle = seed, limits, False
         self._told: dict[int, list[int]] = {}  # by cell: characters printed, and of all outputs
 
     def work(self) -> Exception | None:
@@ -192,6 +203,55 @@ class Client(PapermillNotebookClient):  # type: ignore[misc]
         said = ((reply or {}).get("content", {}).get("user_expressions") or {}).get("hardware", {})
         if said.get("status") == "ok":
             self.hardware = json.loads(ast.literal_eval(said["data"]["text/plain"]))
+        self._idle = True
+
+    def start_new_kernel_client(self) -> None:
+        """Connect to the kernel, and return when it answers and is heard."""
+        self.kc = self.km.client()
+        self.kc.start_channels()
+        self.kc.allow_stdin = False
+        try:
+            run_sync(self._heard)()
+        except Exception:
+            self._cleanup_kernel()
+            raise
+
+    async def _heard(self) -> None:
+        """Wait until the kernel has answered on both channels.
+
+        jupyter_client does so too, and then waits a fifth of a second for nothing.
+
+        Raises:
+            RuntimeError: the kernel died, or took too long.
+        """
+        ends = time.monotonic() + self.startup_timeout
+        while time.monotonic() < ends:
+            request = self.kc.kernel_info()
+            try:
+                await self._idle_after(request)
+            except Empty:
+                if not await self.km.is_alive():
+                    raise RuntimeError("Kernel died before replying to kernel_info") from None
+            else:
+                return
+        raise RuntimeError(f"Kernel didn't respond in {self.startup_timeout} seconds")
+
+    async def _idle_after(self, request: str) -> None:
+        """Wait until the kernel says that it is done with a request; raise Empty if not soon."""
+        while True:
+            message = await self.kc.iopub_channel.get_msg(timeout=_ANSWER)
+            mine = message["parent_header"].get("msg_id") == request
+            if mine and message["content"].get("execution_state") == "idle":
+                return
+
+    def _cleanup_kernel(self) -> None:
+        """Let the kernel leave, or shut it down."""
+        if self._idle:
+            self.kc.execute(_LEAVE, silent=True)
+            ends = time.monotonic() + _LEAVING
+            while self.kernel.exit_code() is None and time.monotonic() < ends:
+                time.sleep(_SOON)
+        super()._cleanup_kernel()
 
     def output(self, outs: list[Any], msg: Any, display_id: str | None, cell_index: int) -> Any:
         """Take an output into the notebook, or of it what the cell may still say."""

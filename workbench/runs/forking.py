@@ -6,6 +6,7 @@ of OpenBLAS, which survive a fork, no socket of a kernel, no event loop.
 
 from __future__ import annotations
 
+import atexit
 import gc
 import importlib
 import importlib.util
@@ -17,8 +18,9 @@ import signal
 import socket
 import sys
 import threading
+import traceback
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from workbench.errors import WorkbenchError
 from workbench.runs.execution import work
@@ -42,8 +44,10 @@ def main() -> None:
     del sys.path[0]  # the folder that this began in is no notebook's
     os.environ.setdefault("MPLBACKEND", "module://matplotlib_inline.backend_inline")
     before = set(os.environ)
+    sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment] # as in the command line
     for name in _PRELOADED:
         importlib.import_module(name)
+    del sys.modules["rfc3987_syntax"]  # for whoever wants it in a notebook
     imported = {name: os.environ[name] for name in os.environ if name not in before}
     if threading.active_count() > 1:
         sys.exit("an import has started a thread, so nothing can be forked")
@@ -52,7 +56,7 @@ def main() -> None:
     request = _Nursery(address).request()
     if request is not None:
         request["environment"] = {**imported, **request["environment"]}
-        _become(request, address)
+        _leave(_become(request, address))
 
 
 class _Nursery:
@@ -164,38 +168,50 @@ def _kill_group(pid: int) -> None:
         return
 
 
-def _become(request: JSON, address: str) -> None:
-    """Become a kernel or a run, as a cold process of its own would be."""
+def _become(request: JSON, address: str) -> int:
+    """Become a kernel or a run, as a cold process of its own would be; return its exit code."""
     os.environ.clear()
     os.environ.update(request["environment"])
     os.chdir(request["folder"])
     _say_into(request["log"])
     _seed_anew()
     if request["kind"] == "kernel":
-        _become_kernel(request["arguments"])
-    else:
-        _become_run(Path(request["file"]), address)
+        return _become_kernel(request["arguments"])
+    return _become_run(Path(request["file"]), address)
 
 
-def _become_kernel(arguments: list[str]) -> None:
+def _leave(code: int) -> NoReturn:
+    """End this fork, without the time that it takes to take apart what the parent has imported."""
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _become_kernel(arguments: list[str]) -> int:
     from ipykernel.kernelapp import launch_new_instance
 
     launcher = importlib.util.find_spec("ipykernel_launcher")
     os.environ["JPY_PARENT_PID"] = str(os.getppid())
     sys.argv = [str(launcher and launcher.origin), *arguments]
     launch_new_instance()
+    return 0
 
 
-def _become_run(folder: Path, address: str) -> None:
+def _become_run(folder: Path, address: str) -> int:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         work(folder, warm=address)
     except WorkbenchError as error:
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        return error.exit_code
     except KeyboardInterrupt:
-        sys.exit(3)
+        return 3
+    except Exception:  # a defect, which is told as Python would
+        traceback.print_exc()
+        return 1
+    return 0
 
 
 def _say_into(log: str) -> None:
