@@ -37,6 +37,7 @@ KERNEL = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language":
 
 # Linear regression by gradient descent, as a notebook has it that knows nothing of the workbench.
 LEARN = """\
+import torch
 import matplotlib.pyplot as plt
 torch.manual_seed(0)
 x = torch.linspace(-1, 1, 256)[:, None]
@@ -183,21 +184,14 @@ def page(report: Mapping[str, Any]) -> str:
             share = statistics.median(ours / theirs for ours, theirs in pairs)
             lines.append(f"| {title}: {name} | {shown(found)} | {len(found)} | {share:.2f} |")
     one = statistics.median(seconds["line"]["papermill"])
-    warm = [(sweep - start) / 16 for sweep, start in further(seconds)]
+    each = [sweep / 16 for sweep in seconds["sweep"]["workbench sweep"]]
     lines.append(
-        f"\nA further run of the sweep takes {shown(warm)} s, {statistics.median(warm) / one:.2f} "
-        "of a run by papermill: the sweep's time less that of one run by `workbench run`, which "
-        "its parent takes for imports, divided by 16.\n"
+        f"\nOf the sweep each run takes {shown(each)} s, two at once and the parent's imports "
+        f"counted: {statistics.median(each) / one:.2f} of a run by papermill.\n"
     )
     lines += [f"| {MANY:,} runs in the home | seconds |", "|---|---|"]
     lines += [f"| `{name}` | {shown(found)} |" for name, found in seconds["lists"].items()]
     return "\n".join(lines) + "\n"
-
-
-def further(seconds: Mapping[str, Any]) -> list[tuple[float, float]]:
-    """Return the seconds of each sweep, and of one run of the same notebook."""
-    start = statistics.median(seconds["line"]["workbench run"])
-    return [(sweep, start) for sweep in seconds["sweep"]["workbench sweep"]]
 
 
 def shown(found: Sequence[float]) -> str:

@@ -35,9 +35,9 @@ def defined(tree: ast.Module) -> set[str]:
 
 
 def passed_on(tree: ast.Module, package: str) -> set[str]:
-    """Return the names that a folder's `__init__` imports from the folder's files."""
+    """Return the names that a folder's `__init__`, or its stub, imports from the folder's files."""
     imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
-    inner = [node for node in imports if (node.module or "").startswith(f"{package}.")]
+    inner = [n for n in imports if n.level or (n.module or "").startswith(f"{package}.")]
     return {alias.asname or alias.name for node in inner for alias in node.names}
 
 
@@ -47,7 +47,8 @@ def test_all_is_what_is_public(name: str) -> None:
     tree = ast.parse(Path(str(module.__file__)).read_text())
     public = defined(tree)
     if hasattr(module, "__path__"):
-        public |= passed_on(tree, name)
+        stub = Path(str(module.__file__)).with_suffix(".pyi")
+        public |= passed_on(ast.parse(stub.read_text()) if stub.exists() else tree, name)
     if name.startswith("workbench.cli."):
         public &= set(module.__all__)  # commands belong to the command line, not to importers
     assert sorted(module.__all__) == sorted(public)

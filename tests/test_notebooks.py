@@ -27,12 +27,17 @@ def code_cells(path: Path) -> list[Any]:
     return [cell for cell in nbformat.read(path, 4).cells if cell.cell_type == "code"]
 
 
-def nbval(*paths: Path) -> subprocess.CompletedProcess[str]:
+def nbval(*paths: Path, threads: int | None = None) -> subprocess.CompletedProcess[str]:
     """Compare every stored output of notebooks to a fresh execution, strictly."""
+    environment = {**os.environ, **({"OMP_NUM_THREADS": str(threads)} if threads else {})}
     command = [sys.executable, "-m", "pytest", "--nbval", "--nbval-current-env", "-c", os.devnull]
     options = ["-q", "-p", "no:cacheprovider", "--nbval-cell-timeout", "900"]
     return subprocess.run(
-        [*command, *options, *map(str, paths)], capture_output=True, text=True, check=False
+        [*command, *options, *map(str, paths)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment,
     )
 
 
@@ -64,11 +69,12 @@ def test_notebook_reads_as_a_lesson(path: Path) -> None:
 
 
 @each
-def test_notebook_small_gives_its_stored_outputs(path: Path, tmp_path: Path) -> None:
-    """What strict nbval compares is the same at any size."""
+@pytest.mark.parametrize("threads", [1, 2])
+def test_notebook_small_gives_its_stored_outputs(path: Path, tmp_path: Path, threads: int) -> None:
+    """What strict nbval compares is the same at any size, and with any number of threads."""
     copy = tmp_path / path.name
     papermill.execute_notebook(path, copy, SMALL[path.stem], prepare_only=True, progress_bar=False)
-    result = nbval(copy)
+    result = nbval(copy, threads=threads)
     assert result.returncode == 0, result.stdout[-5000:]
 
 

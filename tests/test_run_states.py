@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import platform
 import resource
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from writing import write_notebook
 
 from workbench.errors import RequestError, RunEnvironmentError, RunError, RunInterruptedError
 from workbench.runs import Run, execute, list_runs
+from workbench.runs.envelopes import make_envelope
 from workbench.runs.execution import work
 from workbench.runs.queueing import Limits, queue
 
@@ -158,3 +160,14 @@ def test_what_a_notebook_has_registered_for_its_end_is_done(
         work(waits.folder, warm=warm)
     assert Run.read(waits.folder).state == ("failed" if fails else "done")
     assert (tmp_path / "end").read_text() == "bye"
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="it is for x86 alone")
+def test_any_x86_is_what_the_libraries_see(tmp_path: Path) -> None:
+    cell = "import torch, numpy\nprint(torch.get_num_threads())\ntorch.rand(9) @ torch.rand(9)"
+    envelope = make_envelope("any-x86")
+    run = execute(write_notebook(tmp_path / "a.ipynb", cell), {}, envelope=envelope)
+    hardware = run.record["environment"]["hardware"]
+    assert (hardware["instruction_set"], hardware["threads"]) == ("AVX2", 1)
+    assert run.record["envelope"]["level"] == "any-x86"
+    assert "not verified across processors" in run.record["envelope"]["note"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,10 @@ from writing import write_notebook
 from workbench.cli import app
 from workbench.errors import RequestError, RunError, TamperedError
 from workbench.home import home
+from workbench.machines import processor
 from workbench.registry import list_models
 from workbench.runs import Run, execute, verify
+from workbench.runs.envelopes import make_envelope
 
 TRAIN = """\
 import os, torch
@@ -112,3 +115,15 @@ def test_only_what_is_done_and_untouched_can_be_verified(tmp_path: Path, warm: s
     run.notebook.write_text(run.notebook.read_text().replace("print(1)", "print(2)"))
     with pytest.raises(TamperedError, match=r"the run wrote .*: it was changed or damaged"):
         verify(run)
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="it is for x86 alone")
+def test_on_how_many_processors_it_was_verified_is_said(
+    tmp_path: Path, warm: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notebook = write_notebook(tmp_path / "a.ipynb", "print(1)")
+    run = execute(notebook, {}, envelope=make_envelope("any-x86"), warm=warm)
+    assert repr(verify(run)).endswith(f"\n  verified on one alone, {processor()}")
+    monkeypatch.setattr("workbench.runs.environment.processor", lambda: "Another")
+    assert f"\n  verified on two processors, {processor()} and Another\n" in repr(verify(run))
+    assert json.loads((run.folder / "verification.json").read_text())["processor"] == "Another"

@@ -1,27 +1,5 @@
 """Runs: one execution of a parameterized notebook, and the honest record of it."""
 
-from __future__ import annotations
+import lazy_loader as lazy
 
-from workbench.runs.execution import execute, run
-from workbench.runs.index import find_run, list_runs
-from workbench.runs.records import Run, RunList
-from workbench.runs.spaces import LogUniform, Uniform
-from workbench.runs.sweeps import Halving, Sweep, list_sweeps, sweep
-from workbench.runs.verification import Verification, verify
-
-__all__ = [
-    "Halving",
-    "LogUniform",
-    "Run",
-    "RunList",
-    "Sweep",
-    "Uniform",
-    "Verification",
-    "execute",
-    "find_run",
-    "list_runs",
-    "list_sweeps",
-    "run",
-    "sweep",
-    "verify",
-]
+__getattr__, __dir__, __all__ = lazy.attach_stub(__name__, __file__)

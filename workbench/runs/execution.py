@@ -89,6 +89,7 @@ def execute(
     So a parameter may have any name, `out` too. Args and Raises are those of `queue` and `work`.
     """
     waits = queue(notebook, parameters, out=out, envelope=envelope, limits=limits, widgets=widgets)
+    _point_latest(waits.folder)
     return work(waits.folder, warm=warm)
 
 
@@ -162,7 +163,6 @@ def _execute(
         from workbench.runs.engine import Client, Watch  # takes a second, while the kernel comes up
 
         keep()
-        _point_latest(folder)
         with Narrator(record["cells"], source.stem) as tell:
             watch = Watch(document, record["cells"], save=keep, tell=tell)
             limits, widgets = Limits(**record["limits"]), record["widgets"]

@@ -149,7 +149,9 @@ class _Nursery:
             return  # it is gone, and its line will say so
 
     def _kill(self, line: socket.socket) -> None:
-        pid = next(pid for pid, theirs in self._lines.items() if theirs is line)
+        pid = next((pid for pid, theirs in self._lines.items() if theirs is line), None)
+        if pid is None:  # it has ended in this very moment
+            return
         self._watched.unregister(line)
         line.close()
         del self._lines[pid]

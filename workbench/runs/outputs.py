@@ -108,10 +108,11 @@ def compare_outputs(before: Any, after: Any) -> list[OutputDifference]:
 
 
 def take_outputs(notebook: Any, executed: Any) -> None:
-    """Put the outputs of an execution into a notebook, in place of those it has.
+    """Put the outputs of an execution into a notebook, in place of those that a reader would miss.
 
-    Views of widgets are left out, since their state is not stored, and so is when an output came. A
-    cell that was skipped keeps what it has; one tagged `injected-parameters` is taken out.
+    A cell keeps what it has where that says the same, or is not compared, so that a picture drawn
+    anew changes no file. Views of widgets are left out, since their state is not stored, and so is
+    when an output came. A cell tagged `injected-parameters` is taken out.
 
     Args:
         notebook: of nbformat 4; nothing else of it changes.
@@ -120,7 +121,8 @@ def take_outputs(notebook: Any, executed: Any) -> None:
     notebook.cells = [cell for cell in notebook.cells if not has_tag(cell, _INJECTED)]
     notebook.metadata.pop("widgets", None)
     for _, cell, made in _code_pairs(notebook, executed):
-        if has_tag(cell, _SKIPPED):
+        same = _is_ignored(cell) or _seen(cell) == _seen(made)
+        if has_tag(cell, _SKIPPED) or (cell.outputs and same):
             continue
         cell.outputs, cell.execution_count = made.outputs, made.execution_count
         cell.metadata.pop("execution", None)

@@ -15,7 +15,8 @@ import shutil
 import signal
 import threading
 import time
-from collections import deque
+import warnings
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -50,7 +51,7 @@ __all__ = ["Halving", "Sweep", "SweepList", "find_sweep", "go_on", "list_sweeps"
 
 _FORMAT = 1
 _FILE = "sweep.json"
-_TRIES = 3  # attempts at a run whose kernel dies; a cell that raises is not tried again
+_TRIES = 3  # at a run whose kernel dies; one in which a cell raises is not tried again
 _LOOK_EVERY = 0.05  # seconds
 _FALLS = ("loss", "mse", "mae", "rmse", "error")  # endings of figures of which less is better
 
@@ -156,7 +157,7 @@ class Sweep:
     @property
     def folders(self) -> list[Path]:
         """Where its runs are, in the order of the points."""
-        return [Path(path) for path in self.record["runs"]]
+        return [Path(path) for path in self.record["folders"]]
 
     @property
     def runs(self) -> list[Run]:
@@ -298,8 +299,8 @@ def plan(
         "notebook": str(path),
         "points": [{n: source_of(v) for n, v in point.items()} for point in bound],
         "seeds": seeds,
-        "ids": ids,
-        "runs": [str(place) for place in places],
+        "runs": ids,
+        "folders": [str(place) for place in places],
         "envelope": (envelope or make_envelope(threads=1)).to_json(),
         "limits": (limits or Limits()).to_json(),
         "halving": vars(halving) if halving else None,
@@ -372,7 +373,7 @@ class _Work:
         stopped = self._made.record["stopped"]
         return [
             folder
-            for folder, run in zip(self._made.folders, self._made.record["ids"], strict=True)
+            for folder, run in zip(self._made.folders, self._made.record["runs"], strict=True)
             if run not in stopped
         ]
 
@@ -408,18 +409,19 @@ class _Work:
         variables: Mapping[str, str],
     ) -> None:
         """Execute runs until each is over, at most so many at once."""
-        waiting, going = deque(folders), set[Path]()
+        waiting, going, tries = deque(folders), set[Path](), Counter[Path]()
         try:
             while waiting or going:
                 for _ in range(len(waiting)):
                     folder = waiting.popleft()
                     if len(going) < self._jobs and self._begin(folder, is_over, variables):
                         going.add(folder)
+                        tries[folder] += 1
                     elif not is_over(Run.read(folder)):
                         waiting.append(folder)
                 for folder in self._executor.poll():
                     going.remove(folder)
-                    if not is_over(self._ended(folder)):
+                    if not is_over(self._ended(folder)) and tries[folder] < _TRIES:
                         waiting.append(folder)
                 time.sleep(_LOOK_EVERY)
         except KeyboardInterrupt:
@@ -476,9 +478,14 @@ class SweepList(Listing[Sweep]):
 
 
 def list_sweeps() -> SweepList:
-    """Return the sweeps of this home, oldest first."""
-    folders = [path.parent for path in (home() / "sweeps").glob(f"*/{_FILE}")]
-    return SweepList(sorted(map(Sweep.read, folders), key=lambda made: made.record["created"]))
+    """Return the sweeps of this home, oldest first; of one that cannot be read, warn."""
+    found = []
+    for path in (home() / "sweeps").glob(f"*/{_FILE}"):
+        try:
+            found.append(Sweep.read(path.parent))
+        except TamperedError as error:  # one damaged plan must not hide all the others
+            warnings.warn(str(error), stacklevel=2)
+    return SweepList(sorted(found, key=lambda made: str(made.record["created"])))
 
 
 def find_sweep(name: str) -> Sweep | None:
@@ -493,7 +500,7 @@ def find_sweep(name: str) -> Sweep | None:
 def _queue_missing(made: Sweep, envelope: Envelope) -> None:
     """Make the folders of runs that are not there yet."""
     record = made.record
-    rows = zip(record["ids"], made.folders, made.points, strict=True)
+    rows = zip(record["runs"], made.folders, made.points, strict=True)
     for number, (identity, folder, point) in enumerate(rows):
         if (folder / "run.json").exists():
             continue
@@ -511,10 +518,8 @@ def _queue_missing(made: Sweep, envelope: Envelope) -> None:
 
 
 def _is_left(run: Run) -> bool:
-    """Return whether a run has not come to its end, and may be tried once more."""
-    if run.state == "killed":
-        return len(run.record["attempts"]) + 1 < _TRIES
-    return run.state in ("queued", "running", "interrupted")
+    """Return whether a run has not come to an end of its own."""
+    return run.state in ("queued", "running", "interrupted", "killed")
 
 
 def _has_come(run: Run, *, metric: str, step: int) -> bool:

@@ -28,7 +28,7 @@ from workbench.runs.queueing import clear, first_cells, save
 from workbench.runs.records import Run
 from workbench.types import JSON
 
-__all__ = ["Difference", "Verification", "verify"]
+__all__ = ["Difference", "Verification", "state_hash", "verify"]
 
 _FORMAT = 1
 _FILE = "verification.json"
@@ -60,6 +60,7 @@ class Verification:
         differences: the trainings' first, then the metrics', then the outputs', each in the order
             of the notebook.
         changed: recorded facts that are others now, such as a version, the processor or the data.
+        processor: that it ran on this time.
         trainings: how many were compared bit for bit.
         metrics: how many were compared.
         outputs: of how many cells were compared.
@@ -68,6 +69,7 @@ class Verification:
     run: Run
     differences: list[Difference]
     changed: list[str]
+    processor: str
     trainings: int
     metrics: int
     outputs: int
@@ -86,6 +88,11 @@ class Verification:
         for found in self.differences:
             where = f"cell {found.cell}, " if found.cell else ""
             lines.append(f"  {where}{found.what} {found.name}: {found.text}")
+        if self.run.record["envelope"]["level"] == "any-x86" and not self.differences:
+            there = self.run.record["environment"]["hardware"].get("processor")
+            same = self.processor == there
+            on = f"one alone, {there}" if same else f"{there} and {self.processor}"
+            lines.append(f"  verified on {'' if same else 'two processors, '}{on}")
         if self.changed:
             lines += ["changed since:", *(f"  {line}" for line in self.changed)]
         elif self.differences:
@@ -125,6 +132,7 @@ def verify(run: Run) -> Verification:
             "format": _FORMAT,
             "time": journal.now(),
             "verdict": found.verdict,
+            "processor": found.processor,
             "differences": [vars(difference) for difference in found.differences],
             "changed": found.changed,
         },
@@ -147,7 +155,9 @@ def _compared(run: Run, again: Run, failed: str) -> Verification:
         differences.append(Difference("output", found.heading or "(no heading)", number, text))
     shown = [n for n in cells if not has_tag(_code(before)[n - 1], "nbval-ignore-output")]
     facts = changed_facts(run.record, again.record)
-    return Verification(run, differences, facts, len(trainings), len(run.metrics), len(shown))
+    processor = str(again.record["environment"]["hardware"].get("processor"))
+    counts = len(trainings), len(run.metrics), len(shown)
+    return Verification(run, differences, facts, processor, *counts)
 
 
 def _code(notebook: Any) -> list[Any]:
@@ -185,14 +195,14 @@ def _training(name: str, run: Run, again: Run) -> Difference | None:
     if len(before.history) != len(after.history):
         text = f"took {len(before.history):,} steps, now {len(after.history):,}"
         return Difference("training", name, cell, text)
-    hashes = [_state_hash(training) for training in (before, after)]
+    hashes = [state_hash(training) for training in (before, after)]
     if hashes[0] != hashes[1]:
         text = f"its state after the last step was {hashes[0]}, now {hashes[1]}"
         return Difference("training", name, cell, text)
     return None
 
 
-def _state_hash(training: Any) -> str:
+def state_hash(training: Any) -> str:
     """Return the hash of every tensor of a training's last checkpoint, by name."""
     import torch
 

@@ -57,16 +57,22 @@ class WarmParent:
         )
 
     def __enter__(self) -> WarmParent:
+        try:
+            self._wait()
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def _wait(self) -> None:
         said = self._process.stdout
         assert said is not None
         ready, _, _ = select.select([said], [], [], _PATIENCE)
         if not ready or said.readline().strip() != b"ready":
-            self._end()
             raise RunEnvironmentError(
                 "the parent of warm runs did not come up, or has more threads than can be forked: "
                 "run them cold, one process each, with --cold"
             )
-        return self
 
     def __exit__(
         self,
