@@ -18,8 +18,9 @@ check: .venv/installed  ## what reads the code without running it
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-full: .venv/installed  ## the long proofs: notebooks at their defaults
+full: .venv/installed  ## the long proofs: notebooks at their defaults, storms of kills
 	$(BIN)/python -m pytest -m full
+	$(BIN)/python -m pytest --workbench notebooks
 
 lab: .venv/installed  ## JupyterLab in the notebooks' folder
 	$(BIN)/jupyter lab --notebook-dir notebooks

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -159,3 +161,12 @@ def test_two_processes_never_execute_one_run(tmp_path: Path) -> None:
     waits = queue(write_notebook(tmp_path / "a.ipynb", "print(1)"), {})
     with run_lock(waits.folder), pytest.raises(RequestError, match="is running, here or in anothe"):
         work(waits.folder)
+
+
+@pytest.mark.full
+def test_a_storm_of_kills(tmp_path: Path) -> None:
+    script = Path(__file__).resolve().parents[1] / "benchmarks" / "interruptions.py"
+    subprocess.run([sys.executable, str(script), f"--out={tmp_path}"], check=True, timeout=3600)
+    report = json.loads((tmp_path / "interruptions.json").read_text())
+    assert sum(len(one["kills"]) for one in report["found"]) >= 60
+    assert [one for one in report["found"] if one["differences"]] == []

@@ -112,6 +112,7 @@ class SweepNarrator:
 
             self._live = Live(console=Console(stderr=True), auto_refresh=False)
             self._live.start()
+            self._live.update(self._table(), refresh=True)
         elif in_notebook():
             self._bar = progress(len(self._points), "sweep", unit="run")
         else:

@@ -336,11 +336,11 @@ def go_on(made: Sweep, *, jobs: int | None = None, cold: bool = False) -> Sweep:
         stack.callback(lock.release)
         _queue_missing(made, envelope)
         if any(_is_left(run) for run in made.runs):
+            tell = stack.enter_context(SweepNarrator(made.id, made.points))
             warm = can_fork() and not cold
             parent = stack.enter_context(WarmParent(envelope)) if warm else None
             executor = stack.enter_context(contextlib.closing(LocalExecutor(parent)))
             stack.enter_context(_interruptible())
-            tell = stack.enter_context(SweepNarrator(made.id, made.points))
             _Work(made, executor, jobs, tell).all()
     return Sweep.read(made.folder)
 
