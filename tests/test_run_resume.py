@@ -17,7 +17,7 @@ from writing import write_notebook
 
 from workbench.errors import RequestError, RunError, RunInterruptedError
 from workbench.registry import list_models
-from workbench.runs import Run, execute, list_runs
+from workbench.runs import Run, execute, execution, list_runs
 from workbench.runs.execution import went_on, work
 from workbench.runs.queueing import queue
 from workbench.training.recorded import RecordedTraining
@@ -108,6 +108,20 @@ def test_a_run_that_was_killed_itself_goes_on(tmp_path: Path, warm: str | None) 
     process.communicate()
     assert Run.read(tmp_path / "out").state == "killed"
     assert work(tmp_path / "out", warm=warm).metrics == {"begun": 1, "end": 2}
+
+
+def test_curves_survive_a_kill_between_putting_them_aside_and_going_on(
+    tmp_path: Path, warm: str | None
+) -> None:
+    curve = "from workbench.journal import record\nimport os\nnew = os.environ['WORKBENCH_RESUMED']"
+    once = "for i in range(3 * (new == '0')): record('x', i, step=i)\nif new == '0': os._exit(1)"
+    waits = queue(write_notebook(tmp_path / "a.ipynb", f"{curve}\n{once}"), {})
+    with pytest.raises(RunError):
+        work(waits.folder, warm=warm)
+    assert execution._put_aside(waits.folder) == 1  # and here it was killed
+    assert work(waits.folder, warm=warm).metrics == {"x": 2}
+    lines = (waits.folder / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [0, 1, 2]
 
 
 def test_a_run_executes_its_own_copy_unless_the_edited_one_is_asked_for(

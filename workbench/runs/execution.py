@@ -252,11 +252,11 @@ def _begin(known: Run, document: Any, *, edited: bool) -> JSON:
     """Return the record of a run that begins now; what an earlier attempt left is put aside."""
     record = dict(known.record)
     if record["started"]:
-        place = _put_aside(known.folder)
+        n = _put_aside(known.folder)
         if edited:
             record["notebook"] = {**record["notebook"], "sha256": _sha256(known.source)}
-        else:
-            _carry_curves(place, known.folder)
+            record["edited_after"] = n  # attempts, whose curves are another notebook's
+        _carry_curves(known.folder, record.get("edited_after", 0), n)
         attempt = {key: record[key] for key in ("started", "ended", "state", "error")}
         record["attempts"] = [*record["attempts"], attempt]
     document.metadata["workbench"] = {"run": record["id"]}
@@ -268,24 +268,36 @@ def _begin(known: Run, document: Any, *, edited: bool) -> JSON:
     return record
 
 
-def _put_aside(folder: Path) -> Path:
-    """Keep the notebook and the journals of an attempt in a folder of its own; return that."""
+def _put_aside(folder: Path) -> int:
+    """Keep the notebook and the journals of an attempt in a folder of its own; return its number.
+
+    One that is killed in the middle of this is put aside in two folders.
+    """
     attempts = folder / "attempts"
     attempts.mkdir(exist_ok=True)
-    place = attempts / str(1 + len(list(attempts.iterdir())))
+    number = 1 + len(list(attempts.iterdir()))
+    place = attempts / str(number)
     place.mkdir()
     shutil.copy2(folder / "notebook.ipynb", place)
     for name in _LEFT:
         if (folder / name).exists():
             os.replace(folder / name, place / name)
-    return place
+    return number
 
 
-def _carry_curves(place: Path, folder: Path) -> None:
-    """Keep what was recorded by step: a training that goes on does not tell of its past again."""
-    kept = [line for line in journal.read_lines(place / "metrics.jsonl") if "step" in line]
+def _carry_curves(folder: Path, first: int, last: int) -> None:
+    """Keep what was recorded by step: a training that goes on does not tell of its past again.
+
+    Args:
+        folder: of the run.
+        first: the number of the attempt after which they count.
+        last: that of the attempt up to which they do.
+    """
+    files = [folder / "attempts" / str(n) / "metrics.jsonl" for n in range(first + 1, last + 1)]
+    lines = [line for file in files for line in journal.read_lines(file) if "step" in line]
+    kept = {(line["name"], line["step"]): line for line in lines}
     if kept:
-        text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept)
+        text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept.values())
         write_file(folder / "metrics.jsonl", text.encode())
 
 
