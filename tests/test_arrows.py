@@ -15,7 +15,7 @@ PACKAGE = Path(workbench.__file__).parent
 
 ROWS: Sequence[Sequence[str]] = (
     # the ground alone has an order within its row
-    ("errors", "types", "listings", "machines", "home", "beginnings", "determinism", "devices",
+    ("errors", "types", "listings", "machines", "home", "determinism", "devices", "beginnings",
      "probing", "journal", "progress", "pictures", "attached", "modes"),
     ("preprocessing",),
     ("datasets", "models"),
@@ -44,7 +44,7 @@ FOLDERS: Mapping[str, Sequence[str]] = {
              "parameters", "outputs", "records", "index", "queries", "queueing", "warm", "kernels",
              "engine", "outcomes", "execution", "forking", "verification", "requirements", "junit",
              "webhooks", "judging", "retention", "pages", "reports", "comparisons", "spaces",
-             "executors", "sweeps", "plugin"),
+             "executors", "halving", "sweeps", "sweeping", "plugin"),
     "serving": ("tensors", "protocol", "batching", "security", "client", "served", "app",
                 "server"),
     "cli": ("data", "doctor", "models", "runs", "services", "storage", "sweeps", "trainings"),

@@ -52,3 +52,9 @@ def test_an_unknown_name_says_when_there_is_nothing() -> None:
 def test_a_run_error_knows_its_folder(tmp_path: Path) -> None:
     assert errors.RunError("cell 3 raised", folder=tmp_path).folder == tmp_path
     assert errors.RunEnvironmentError("the kernel died").folder is None
+
+
+def test_of_very_many_names_the_last_are_listed() -> None:
+    known = [f"run-{number:03d}" for number in range(100)]
+    said = str(UnknownNameError("run", "xyz", known))
+    assert said.startswith("unknown run 'xyz': There are 100, the last of them: run-070, ")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +96,38 @@ def test_a_last_line_cut_off_by_a_kill_is_left_out(folder: Path) -> None:
         file.write_bytes(whole[:end])
         assert [line["value"] for line in metrics(folder)] == [1]
     assert journal.read_lines(folder / "nothing.jsonl") == []
+
+
+def test_damaged_lines_are_left_out_and_what_follows_is_kept(folder: Path) -> None:
+    file = folder / "metrics.jsonl"
+    file.write_bytes(b'{"name": "x", "val\n\0\0\0\0\n[1]\n3\n\xff\n\n{"name": "to')
+    journal.record("x", 1)
+    journal.record("x", 2)
+    assert [line["value"] for line in metrics(folder)] == [1, 2]
+    assert file.read_bytes().count(b"\n") == 9  # no empty line where nothing was torn
+
+
+def test_a_line_that_is_written_in_parts_is_whole(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda handle, data: write(handle, data[:7]))
+    journal.record("x", 1)
+    journal.record("y", 2)
+    assert [line["name"] for line in metrics(folder)] == ["x", "y"]
+
+
+def test_a_full_disk_is_told_and_costs_only_its_line(folder: Path) -> None:
+    code = (
+        "import resource, signal; from workbench.journal import record\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); record('x', 1)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (100, resource.RLIM_INFINITY)); record('x', 2)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "OSError: [Errno 27] File too large" in done.stderr
+    assert (folder / "metrics.jsonl").stat().st_size == 100
+    journal.record("x", 3)
+    assert [line["value"] for line in metrics(folder)] == [1, 3]
 
 
 def test_a_step_is_kept_with_its_value(folder: Path) -> None:

@@ -131,12 +131,21 @@ def test_an_exclusive_run_is_alone(tmp_path: Path) -> None:
     said = ask("run", notebook, "--exclusive")
     assert isinstance(said.exception, RequestError)
     assert "is going on, and this one was to be alone" in str(said.exception)
-    assert Run.read(tmp_path / "out").state == "running"
+    second = command("run", notebook)  # which does not ask to be alone
+    begun(home() / "latest")
     Run.read(tmp_path / "out").stop()
+    first.communicate(timeout=30)
+    assert "was to be alone" in str(ask("run", notebook, "--exclusive").exception)
+    list_runs()["last"].stop()
+    second.communicate(timeout=30)
+    first = command("run", notebook, "--exclusive", "--out", tmp_path / "again")
+    begun(tmp_path / "again")
+    Run.read(tmp_path / "again").stop()
     _, err = first.communicate(timeout=30)
     assert first.returncode == 3, err
+    assert f"`workbench resume {Run.read(tmp_path / 'again').id}` goes on" in err
     with pytest.raises(RequestError, match="is interrupted: there is nothing to stop"):
-        Run.read(tmp_path / "out").stop()
+        Run.read(tmp_path / "again").stop()
 
 
 def test_stop_ends_a_run_by_its_id(tmp_path: Path) -> None:
@@ -146,9 +155,17 @@ def test_stop_ends_a_run_by_its_id(tmp_path: Path) -> None:
             break
         threading.Event().wait(0.05)
     run = list_runs()["last"]
-    assert f"run {run.id} is told to end" in ask("stop", run.id).stdout
+    assert f"run {run.id} is told to end" in ask("stop", "last").stdout
     process.communicate(timeout=30)
     assert (process.returncode, list_runs()["last"].state) == (3, "interrupted")
+
+
+def test_a_run_that_timed_out_is_given_more_time(tmp_path: Path) -> None:
+    notebook = write(tmp_path, "import time; time.sleep(x)")
+    assert ask("run", notebook, "-p", "x=2", "--time-limit", "1").exception.exit_code == 4
+    assert list_runs()["last"].state == "timed out"
+    assert ask("resume", "last", "--time-limit", "60").exit_code == 0
+    assert list_runs()["last"].record["limits"]["seconds"] == 60
 
 
 def test_runs_are_picked_from_the_shell(tmp_path: Path) -> None:

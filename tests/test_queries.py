@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from workbench.errors import RequestError
+from workbench.errors import RequestError, UnknownNameError
 from workbench.runs.queries import pick
 from workbench.runs.records import Run, RunList
 
@@ -55,6 +55,9 @@ def test_runs_are_sorted_by_a_field_and_those_without_it_come_first() -> None:
     assert [run.id for run in pick(RUNS, [], "accuracy")] == ["3", "1", "2"]
     assert [run.id for run in pick(RUNS, [], "seconds")] == ["1", "3", "2"]
     assert [run.id for run in pick(RUNS, [], "net")] == ["3", "2", "1"]
+    assert [run.id for run in pick(RUNS, [], "-accuracy")] == ["2", "1", "3"]
+    with pytest.raises(UnknownNameError, match="field of a run 'acuracy': did you mean accuracy"):
+        pick(RUNS, [], "acuracy")
 
 
 @pytest.mark.parametrize("text", ["accuracy", "0.7<", "=3", "a ~ b"])

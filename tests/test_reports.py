@@ -19,6 +19,7 @@ from workbench.errors import RequestError, RunError
 from workbench.home import read_json, write_json
 from workbench.runs import Run, run
 from workbench.runs.pages import Html, Outline, cleaned, page, table, tag
+from workbench.runs.queueing import queue
 from workbench.runs.reports import report
 
 PROSE = r"""# A *small* run
@@ -271,6 +272,23 @@ def test_a_record_of_an_older_workbench_is_enough(copy: Callable[..., Run], good
         old.pop(key, None)
     write_json(run.folder / "run.json", old)
     assert good.id in read(report(Run.read(run.folder))).text
+
+
+def test_a_run_that_waits_has_a_report(tmp_path: Path) -> None:
+    notebook = write_notebook(tmp_path / "small.ipynb", "1", parameters="epochs = 1")
+    waiting = queue(notebook, {"epochs": 2}, out=tmp_path / "out")
+    assert waiting.record["environment"] is None
+    found = read(report(waiting))
+    assert "The run has not begun" in found.text
+    assert re.search(r"epochs\s*2\s*given", found.text)
+
+
+def test_what_is_null_in_a_record_is_not_told(copy: Callable[..., Run], good: Run) -> None:
+    nothing = dict.fromkeys(
+        ("tolerances", "given", "envelope", "attempts", "requirements", "sweep", "error")
+    )
+    around = {"environment": {"packages": None, "hardware": None, "git": None}}
+    assert good.id in read(report(copy(**nothing, **around))).text
 
 
 def test_a_report_is_written_where_it_is_asked_for(good: Run, tmp_path: Path) -> None:

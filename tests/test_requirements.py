@@ -14,7 +14,13 @@ from hypothesis import strategies as st
 from workbench.errors import RequestError
 from workbench.home import home, write_json
 from workbench.runs import list_runs
-from workbench.runs.requirements import Outcome, Requirement, is_good, last_good
+from workbench.runs.requirements import (
+    Outcome,
+    Requirement,
+    is_good,
+    last_good,
+    to_compare_with,
+)
 
 NOTEBOOK = Path("/x/night.ipynb")
 
@@ -150,6 +156,20 @@ def test_the_last_good_run_is_done_and_met_all_that_was_required() -> None:
     found = last_good(list_runs()[this], list_runs())
     assert found is not None
     assert (found.id, found.metrics) == (good, {"x": 2.0})
+
+
+def test_later_runs_need_the_last_good_one_of_what_was_judged_and_of_the_notebook() -> None:
+    write(1, requirements=holding(True))
+    night = write(2, requirements=holding(True))
+    write(3, requirements=holding(False))
+    other = write(4, parameters={"epochs": [1]}, requirements=holding(True))
+    write(5, parameters={"epochs": 2})  # a quick try, or a point of a sweep
+    newest = write(6)
+    write(7, state="failed")
+    assert {run.id: what for run, what in to_compare_with(list_runs()).items()} == {
+        **dict.fromkeys((night, other), "the last good run with its parameters"),
+        newest: "the last good run of its notebook",
+    }
 
 
 def test_there_may_be_no_good_run() -> None:

@@ -314,6 +314,94 @@ def test_what_is_needed_is_never_removed() -> None:
     assert (home() / "models" / "m" / "2" / "version.json").exists()
 
 
+@pytest.fixture
+def swept() -> list[str]:
+    """Write a sweep of three old runs, and a newer run of their notebook; return the ids."""
+    ids = [f"20260101-000000-s-000{n}" for n in (1, 2, 3)]
+    for n, name in enumerate(ids):
+        write(name, days=9, sweep={"id": "grid", "point": n})
+    write("20260105-000000-s-0009")
+    write_sweep("grid", *ids)
+    return ids
+
+
+def test_a_sweep_goes_with_all_its_runs(swept: list[str]) -> None:
+    (home() / "sweeps" / "grid" / ".lock").touch()
+    would, found = gc(keep_days=5, dry_run=True), gc(keep_days=5)
+    assert would == found
+    assert {removal.folder.name for removal in found.runs} == set(swept)
+    assert [(removal.kind, removal.folder.name) for removal in found.sweeps] == [("sweep", "grid")]
+    assert found.size == sum(removal.size for removal in (*found.runs, *found.sweeps))
+    assert left() == ["20260105-000000-s-0009"]
+
+
+def test_no_run_of_a_sweep_goes_while_it_is_going_on(swept: list[str]) -> None:
+    with FileLock(home() / "sweeps" / "grid" / ".lock"):
+        would, found = gc(keep_days=5, dry_run=True), gc(keep_days=5)
+    assert would == found
+    assert (found.runs, found.sweeps) == ((), ())
+    assert found.kept == dict.fromkeys(swept, "it belongs to sweep grid, which is going on")
+    assert {*swept, "grid"} < set(left())
+
+
+@pytest.mark.parametrize(
+    "changes", [{"days": 1}, {"state": "queued"}, {"published": ["m@1"]}, {"keep": True}]
+)
+def test_a_sweep_stays_whole_for_one_of_its_runs(swept: list[str], changes: dict[str, Any]) -> None:
+    keep = changes.pop("keep", False)
+    folder = write(swept[0], sweep={"id": "grid", "point": 0}, **{"days": 9, **changes})
+    if keep:
+        (folder / "keep").touch()
+    write_json(home() / "models" / "m" / "1" / "version.json", {})
+    found = gc(keep_days=5)
+    assert (found.runs, found.sweeps) == ((), ())
+    why = "it belongs to sweep grid, of which not all would go"
+    assert {name: found.kept[name] for name in swept[1:]} == dict.fromkeys(swept[1:], why)
+    assert found.kept.get(swept[0]) != why
+    assert {*swept, "grid"} < set(left())
+
+
+def test_a_sweep_stays_whole_if_one_of_its_runs_is_taken_up_again(swept: list[str]) -> None:
+    with run_lock(home() / "runs" / swept[0]):
+        found = gc(keep_days=5)
+    assert (found.runs, found.sweeps) == ((), ())
+    assert all(f"run '{swept[0]}' is running" in found.kept[name] for name in swept)
+    assert {*swept, "grid"} < set(left())
+
+
+def test_what_went_of_a_sweep_is_told_though_the_rest_could_not(
+    swept: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rename = os.rename
+
+    def stuck(what: Path, to: Path) -> None:
+        if what.name == swept[0]:  # the oldest is the last to go
+            raise OSError(errno.EBUSY, "Device or resource busy")
+        rename(what, to)
+
+    monkeypatch.setattr(os, "rename", stuck)
+    found = gc(keep_days=5)
+    assert {removal.folder.name for removal in found.runs} == set(swept[1:])
+    assert [removal.folder.name for removal in found.sweeps] == ["grid"]
+    assert list(found.kept) == swept[:1]
+    assert "cannot be removed: Device or resource busy" in found.kept[swept[0]]
+
+
+def test_what_nights_are_compared_with_stays() -> None:
+    met, missed = ([{"text": "x>=1", "holds": holds}] for holds in (True, False))
+    write("20260101-000000-a-0001", days=9, parameters={"n": 1}, requirements=met)
+    write("20260101-000000-a-0002", days=8, parameters={"n": 1}, requirements=met)
+    write("20260101-000000-a-0003", days=7, parameters={"n": 1}, requirements=missed)
+    write("20260101-000000-a-0004", days=6, parameters={"n": 2})
+    write("20260101-000000-a-0005", days=5, parameters={"n": 3})
+    found = gc(keep_last=0)
+    assert [removal.folder.name[-4:] for removal in found.runs] == ["0004", "0003", "0001"]
+    assert {name[-4:]: why for name, why in found.kept.items()} == {
+        "0002": "it is the last good run with its parameters",
+        "0005": "it is the last good run of its notebook",
+    }
+
+
 def test_a_run_whose_version_is_gone_goes_too() -> None:
     write(A, state="failed", published=["m@1", "strange"])
     assert gone(keep_last=0) == ["0001"]
@@ -418,9 +506,9 @@ def test_gc_says_what_it_did() -> None:
     assert said.stderr.splitlines() == [
         f"kept {B}: it is the last good run of its notebook",
         f"kept {C}: it has a file called keep",
-        "would remove: runs 1, leftovers 0, 0.0 MB",
+        "would remove: runs 1, sweeps 0, leftovers 0, 0.0 MB",
     ]
     said = CliRunner().invoke(COMMANDS, ["gc", "--keep-days", "7", "--keep-last", "1"])
-    assert said.stderr.endswith("removed: runs 1, leftovers 0, 0.0 MB\n")
+    assert said.stderr.endswith("removed: runs 1, sweeps 0, leftovers 0, 0.0 MB\n")
     assert left() == [B, C]
     assert isinstance(CliRunner().invoke(COMMANDS, ["gc"]).exception, RequestError)

@@ -17,7 +17,7 @@ from writing import write_notebook
 
 from workbench.errors import RequestError, RunError, RunInterruptedError
 from workbench.registry import list_models
-from workbench.runs import Run, execute, execution, list_runs
+from workbench.runs import Run, execute, execution, list_runs, verify
 from workbench.runs.execution import went_on, work
 from workbench.runs.queueing import queue
 from workbench.training.recorded import RecordedTraining
@@ -110,18 +110,89 @@ def test_a_run_that_was_killed_itself_goes_on(tmp_path: Path, warm: str | None) 
     assert work(tmp_path / "out", warm=warm).metrics == {"begun": 1, "end": 2}
 
 
-def test_curves_survive_a_kill_between_putting_them_aside_and_going_on(
+CURVE = """\
+import os, torch
+import workbench as wb
+from workbench.journal import record
+x = torch.linspace(-1, 1, 32)[:, None]
+data = wb.dataset("points", train=(x, x), validation=8)
+calls = [wb.RecordEpochs("loss")]
+wb.fit(wb.build("linear", data), data, epochs=3, callbacks=calls, lr=lr)
+new = os.environ["WORKBENCH_RESUMED"]
+record("old" if new == "0" else "new", 1, step=1)
+if new == "0": os._exit(1)"""
+
+
+def test_curves_of_trainings_survive_a_kill_anywhere_and_others_are_told_anew(
     tmp_path: Path, warm: str | None
 ) -> None:
-    curve = "from workbench.journal import record\nimport os\nnew = os.environ['WORKBENCH_RESUMED']"
-    once = "for i in range(3 * (new == '0')): record('x', i, step=i)\nif new == '0': os._exit(1)"
-    waits = queue(write_notebook(tmp_path / "a.ipynb", f"{curve}\n{once}"), {})
+    waits = queue(write_notebook(tmp_path / "a.ipynb", CURVE, parameters="lr = 0.01"), {})
     with pytest.raises(RunError):
         work(waits.folder, warm=warm)
     assert execution._put_aside(waits.folder) == 1  # and here it was killed
-    assert work(waits.folder, warm=warm).metrics == {"x": 2}
-    lines = (waits.folder / "metrics.jsonl").read_text().splitlines()
-    assert [json.loads(line)["step"] for line in lines] == [0, 1, 2]
+    done = work(waits.folder, warm=warm)
+    assert done.metrics.keys() == {"loss", "new"}
+    lines = map(json.loads, (waits.folder / "metrics.jsonl").read_text().splitlines())
+    assert [line["step"] for line in lines if line["name"] == "loss"] == [1, 2, 3]
+
+
+def test_an_edited_training_starts_anew_and_the_record_tells_of_the_edited_notebook(
+    tmp_path: Path, warm: str | None
+) -> None:
+    notebook = write_notebook(tmp_path / "a.ipynb", CURVE, parameters="lr = 0.01")
+    waits = queue(notebook, {})
+    with pytest.raises(RunError):
+        work(waits.folder, warm=warm)
+    write_notebook(notebook, CURVE, parameters="lr = 0.02\nseed = 3")
+    done = work(waits.folder, warm=warm, edited=True)
+    assert (done.parameters, done.record["seed"]) == ({"lr": 0.02, "seed": 3}, 3)
+    assert RecordedTraining.read(done.folder / "trainings" / "01-linear").settings.lr == 0.02
+    assert "training 01-linear" not in went_on(done.folder)
+
+
+TWICE = """\
+import os, torch
+import workbench as wb
+x = torch.linspace(-1, 1, 32)[:, None]
+data = wb.dataset("points", train=(x, x), validation=8)
+model = wb.build("linear", data)
+wb.record("first", len(wb.fit(model, data, name="a", **{budgets[0]}).history))
+wb.record("second", len(wb.fit(model, data, name="a", resume=True, **{budgets[1]}).history))
+if not os.path.exists("died"): open("died", "w").close(); os._exit(1)"""
+
+
+@pytest.mark.parametrize(
+    "budgets", [({}, {"epochs": 12}), ({"minutes": 0.005}, {"minutes": 0.01}), ({"steps": 3}, {})]
+)
+def test_several_fits_of_one_name_are_each_taken_up_and_verified(
+    tmp_path: Path, warm: str | None, budgets: Any
+) -> None:
+    cell = TWICE.replace("{budgets[0]}", repr(budgets[0])).replace("{budgets[1]}", repr(budgets[1]))
+    notebook = write_notebook(tmp_path / "a.ipynb", cell)
+    with pytest.raises(RunError):
+        execute(notebook, {}, out=tmp_path / "out", warm=warm)
+    before = Run.read(tmp_path / "out").metrics
+    done = work(tmp_path / "out", warm=warm)
+    assert done.metrics == before
+    assert verify(done).verdict == "identical"
+
+
+def test_a_version_is_published_again_where_it_would_say_otherwise(
+    tmp_path: Path, warm: str | None
+) -> None:
+    cell = (
+        "import os, torch\nimport workbench as wb\nx = torch.linspace(-1, 1, 32)[:, None]\n"
+        "data = wb.dataset('points', train=(x, x), validation=8)\n"
+        "model = wb.build('linear', data)\nwb.fit(model, data, steps=3)\n"
+        "evaluation = wb.evaluate(model, data.train)\n"
+        "wb.publish(model, 'm')\nif os.environ['WORKBENCH_RESUMED'] == '0': os._exit(1)"
+    )
+    notebook = write_notebook(tmp_path / "a.ipynb", cell)
+    with pytest.raises(RunError):
+        execute(notebook, {}, out=tmp_path / "out", warm=warm)
+    write_notebook(notebook, cell.replace("(model, 'm')", "(model, 'm', evaluation=evaluation)"))
+    done = work(tmp_path / "out", warm=warm, edited=True)
+    assert (done.published, "loss" in done.versions[0].metrics) == (["m@2"], True)
 
 
 def test_a_run_executes_its_own_copy_unless_the_edited_one_is_asked_for(
@@ -159,7 +230,7 @@ def test_what_a_run_lacks_is_said_before_anything_starts(tmp_path: Path) -> None
         work(waits.folder)
     secret = write_notebook(tmp_path / "b.ipynb", "1", parameters='my_token: str = ""')
     waits = queue(secret, {"my_token": "abcdefgh"})
-    del os.environ["WORKBENCH_PARAMETER_MY_TOKEN"]
+    assert "WORKBENCH_PARAMETER_MY_TOKEN" not in os.environ
     with pytest.raises(RequestError, match=r"'my_token' is a secret.*WORKBENCH_PARAMETER_MY_TOKEN"):
         work(waits.folder)
     record = json.loads((waits.folder / "run.json").read_text())

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import os
 import platform
 import resource
 from pathlib import Path
@@ -16,7 +18,7 @@ from workbench.errors import RequestError, RunEnvironmentError, RunError, RunInt
 from workbench.runs import Run, execute, list_runs
 from workbench.runs.envelopes import make_envelope
 from workbench.runs.execution import work
-from workbench.runs.queueing import Limits, queue
+from workbench.runs.queueing import Limits, queue, secret_variable
 
 
 def test_a_time_limit_ends_a_run_in_the_cell_that_took_too_long(
@@ -91,21 +93,23 @@ def test_the_state_of_widgets_is_kept_only_where_that_is_asked_for(
     assert ["widgets" in found for found in metadata] == [False, True]
 
 
+@pytest.mark.parametrize("secret", ["very-private", 'ab\\cd"ef', "qzqz"])
 def test_secrets_are_kept_out_of_everything_a_run_leaves(
-    tmp_path: Path, warm: str | None, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, warm: str | None, monkeypatch: pytest.MonkeyPatch, secret: str
 ) -> None:
     monkeypatch.setenv("SOME_TOKEN", "hush-hush-1234")
-    monkeypatch.delenv("WORKBENCH_PARAMETER_API_KEY", raising=False)
-    cells = ["print(api_key)", "import os; raise ValueError(os.environ['SOME_TOKEN'])"]
+    show = "import ipywidgets, os\nprint(api_key, [api_key])\nipywidgets.Text(api_key)"
+    cells = [show, "raise ValueError(api_key + os.environ['SOME_TOKEN'])"]
     notebook = write_notebook(tmp_path / "a.ipynb", *cells, parameters='api_key = ""')
-    with pytest.raises(RunError):
-        execute(notebook, {"api_key": "very-private"}, out=tmp_path / "out", warm=warm)
+    with pytest.raises(RunError) as caught:
+        execute(notebook, {"api_key": secret}, out=tmp_path / "out", widgets=True, warm=warm)
     files = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
-    text = "".join(path.read_text(errors="replace") for path in files)
-    assert "very-private" not in text
-    assert "hush-hush-1234" not in text
+    text = "".join(path.read_text(errors="replace") for path in files) + str(caught.value)
+    for form in (secret, repr(secret)[1:-1], json.dumps(secret)[1:-1], "hush-hush-1234"):
+        assert form not in text
     assert text.count("(secret)") >= 4
     assert Run.read(tmp_path / "out").parameters == {"api_key": "(secret)"}
+    assert secret_variable("api_key") not in os.environ
 
 
 def test_a_notebook_of_format_3_and_duplicate_ids_run(tmp_path: Path, warm: str | None) -> None:

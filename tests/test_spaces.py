@@ -70,6 +70,22 @@ def test_a_file_lists_points_which_pairs_are_combined_with(notebook: Path, tmp_p
 
 
 @pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.json", '[{"widths": [3, 4]}, {"widths": []}]'),
+        ("a.yaml", "- {widths: [3, 4]}\n- {widths: []}\n"),
+        ("a.csv", 'widths\n"[3, 4]"\n[]\n'),
+    ],
+)
+def test_a_list_in_a_file_is_one_value(
+    name: str, text: str, notebook: Path, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_text(text)
+    found = points(notebook, "n=1,2", file=tmp_path / name)
+    assert found == [{"widths": widths, "n": n} for widths in ([3, 4], []) for n in (1, 2)]
+
+
+@pytest.mark.parametrize(
     ("space", "how", "message"),
     [
         ({"lr": Uniform(0, 1)}, {}, "lr is a range, so say how many points to draw: samples=20"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -17,7 +18,8 @@ from workbench.errors import RequestError, RunError, TamperedError
 from workbench.home import home
 from workbench.runs import Halving, Sweep, list_runs, list_sweeps, sweep
 from workbench.runs.executors import LocalExecutor
-from workbench.runs.sweeps import find_sweep, go_on, plan
+from workbench.runs.sweeping import go_on
+from workbench.runs.sweeps import find_sweep, plan
 
 CELL = "from workbench.journal import record\nimport random, torch\n"
 DRAW = f"{CELL}record('x', n * random.random() + float(torch.rand(1)))"
@@ -45,7 +47,7 @@ def test_the_table_is_the_same_whatever_the_number_of_workers(tmp_path: Path) ->
     values = pandas.Series([run.metrics["x"] for run in two.runs])
     assert table["x"].tolist() == pytest.approx(values.groupby([0, 0, 1, 1, 2, 2]).mean().tolist())
     assert table["x ±"].tolist() == pytest.approx(values.groupby([0, 0, 1, 1, 2, 2]).std().tolist())
-    assert two.best("x").metrics["x"] == values.max()
+    assert two.best("x", "max").metrics["x"] == values.max()
     assert [found.id for found in list_sweeps()] == [two.id]
     assert [run.record["sweep"]["id"] for run in list_runs()] == [two.id] * 6
 
@@ -72,7 +74,7 @@ def test_a_cell_that_raises_is_not_tried_again_and_a_kernel_that_dies_is(tmp_pat
     assert [run.state for run in made.runs] == ["done", "done", "failed", "killed"]
     assert [len(run.record["attempts"]) for run in made.runs] == [0, 1, 0, 2]
     with pytest.raises(RequestError, match=r"no run of sweep .* has recorded 'y': recorded were x"):
-        made.best("y")
+        made.best("y", "max")
 
 
 SLOW = f"{CELL}import time\nrecord('begun', 1)\ntime.sleep(0.8)\nrecord('x', n)"
@@ -158,13 +160,74 @@ def test_a_training_that_halving_looks_at_goes_on_to_the_same(tmp_path: Path) ->
     assert steps == [1, 2, 3, 4, 5, 6, None]
 
 
-@pytest.mark.parametrize("text", ["loss", "loss:", ":3", "loss:x"])
+@pytest.mark.parametrize("text", ["loss", "loss:", ":3", "loss:x", "loss:max"])
 def test_a_halving_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(RequestError, match="is not understood: expected a metric and the step of"):
         Halving.parse(text)
-    assert Halving.parse("a:b:3") == Halving("a:b", 3)
+    assert Halving.parse("a:loss:3") == Halving("a:loss", 3)
+    assert Halving.parse("hue:3:max") == Halving("hue", 3, "max")
+    with pytest.raises(RequestError, match="whether more or less of 'hue' is better is not known"):
+        Halving("hue", 3)
+    with pytest.raises(RequestError, match="goal is 'most', expected 'min' or 'max'"):
+        Halving("hue", 3, "most")  # type: ignore[arg-type]
     with pytest.raises(RequestError, match="first look of halving is 0, expected 1 or more"):
         Halving("loss", 0)
+
+
+def test_a_halving_may_be_written_as_on_the_command_line(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="halving 'loss' is not understood"):
+        sweep(write(tmp_path), n=[1, 2], halving="loss")
+    assert not home().exists()
+
+
+def test_a_metric_that_nobody_records_is_told(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match=r"no run has recorded 'scorr_loss' with step=.*score"):
+        sweep(write(tmp_path, LEARN), n=[1, 2], halving=Halving("scorr_loss", 2))
+
+
+def test_a_run_that_somebody_stops_is_not_begun_again(tmp_path: Path) -> None:
+    notebook = write(tmp_path, SLOW.replace("0.8", "60 * (n == 1)"))
+    process = command("sweep", notebook, "-p", "n=1,2", "--jobs", 1)
+    for _ in range(600):
+        going = [run for run in list_runs() if run.state == "running" and run.metrics]
+        if going:
+            going[0].stop()
+            break
+        time.sleep(0.05)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "1 of 2 runs did not end well" in err
+    (made,) = list_sweeps()
+    assert [run.state for run in made.runs] == ["interrupted", "done"]
+    assert [run.record["attempts"] for run in made.runs] == [[], []]
+
+
+def test_points_of_different_names_and_runs_that_were_removed_are_borne(tmp_path: Path) -> None:
+    made = go_on(plan(write(tmp_path), [{"n": 1}, {"seed": 2}]), cold=True)
+    table = made.table()
+    assert list(table["seed"].isna()) == [True, False]
+    shutil.rmtree(made.folders[0])
+    assert len(made.table()) == len(made.runs) == 1
+
+
+def test_a_secret_is_in_no_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cell = "from workbench.journal import record\nrecord('length', len(api_key))"
+    notebook = write(tmp_path, cell, 'api_key: str = ""\nn = 1')
+    with pytest.raises(RequestError, match=r"'api_key' is a secret.*WORKBENCH_PARAMETER_API_KEY"):
+        sweep(notebook, api_key=["one", "two"])
+    monkeypatch.setenv("WORKBENCH_PARAMETER_API_KEY", "hush-hush")
+    made = sweep(notebook, n=[1, 2])
+    assert [run.metrics["length"] for run in made.runs] == [9, 9]
+    texts = [path.read_text(errors="replace") for path in home().rglob("*") if path.is_file()]
+    assert not any("hush-hush" in text for text in texts)
+
+
+def test_a_prefix_that_fits_runs_too_is_no_sweep(tmp_path: Path) -> None:
+    made = plan(write(tmp_path), [{"n": 1}])
+    assert find_sweep(made.id) is not None
+    (home() / "runs" / f"{made.id[:8]}-other").mkdir(parents=True)
+    with pytest.raises(RequestError, match=r"is not one sweep or run but several: .*; say more"):
+        find_sweep(made.id[:8])
 
 
 def test_every_point_is_checked_before_anything_starts(tmp_path: Path) -> None:
@@ -213,5 +276,5 @@ def test_the_shell_gets_the_table_and_the_exit_code(tmp_path: Path) -> None:
     out, err = done.communicate(timeout=120)
     assert done.returncode == 1, err
     assert out.splitlines()[-1] == str(tmp_path / "out")
-    assert "error: 1 of 2 runs failed" in err
+    assert "error: 1 of 2 runs did not end well" in err
     assert out.count("failed") == 1

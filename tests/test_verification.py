@@ -11,7 +11,13 @@ from typer.testing import CliRunner
 from writing import write_notebook
 
 from workbench.cli import app
-from workbench.errors import RequestError, RunError, TamperedError
+from workbench.errors import (
+    RequestError,
+    RunEnvironmentError,
+    RunError,
+    RunInterruptedError,
+    TamperedError,
+)
 from workbench.home import home
 from workbench.machines import processor
 from workbench.registry import list_models
@@ -90,7 +96,10 @@ def test_what_has_changed_since_is_told(tmp_path: Path, warm: str | None) -> Non
     (tmp_path / "mine.py").write_text("x = 2  # longer\n")
     found = verify(run)
     assert [(d.what, d.text) for d in found.differences] == [("metric", "was 1, now 2")]
-    assert found.changed == ["data d 1, now 2"]
+    assert found.changed[0] == "data d 1, now 2"
+    assert [line.split(" ")[:2] for line in found.changed[1:]] == [
+        ["module", str(tmp_path / "mine.py")]
+    ]
     said = CliRunner().invoke(app, ["verify", run.id])
     assert isinstance(said.exception, RunError)
     assert said.exception.exit_code == 1
@@ -104,6 +113,36 @@ def test_a_run_that_fails_the_second_time_says_where(tmp_path: Path, warm: str |
     found = verify(run)
     assert (found.differences[0].what, found.differences[0].name) == ("run", "failed")
     assert "FileNotFoundError" in found.differences[0].text
+
+
+def test_an_interruption_or_a_dead_kernel_disproves_nothing(
+    tmp_path: Path, warm: str | None
+) -> None:
+    (tmp_path / "how.txt").write_text("pass")
+    cell = "import os\nexec(open('how.txt').read())"
+    run = execute(write_notebook(tmp_path / "a.ipynb", cell), {}, warm=warm)
+    for how, error in (
+        ("raise KeyboardInterrupt", RunInterruptedError),
+        ("os._exit(1)", RunEnvironmentError),
+    ):
+        (tmp_path / "how.txt").write_text(how)
+        with pytest.raises(error):
+            verify(run)
+    assert not (run.folder / "verification.json").exists()
+
+
+def test_a_run_that_published_beside_another_is_identical(tmp_path: Path, warm: str | None) -> None:
+    notebook = write_notebook(tmp_path / "a.ipynb", TRAIN, DONE, parameters="seed = 0")
+    run = execute(notebook, {}, warm=warm)
+    record = run.folder / "run.json"
+    said = json.loads(record.read_text())
+    started, said["started"] = said["started"], "2020"
+    record.write_text(json.dumps(said))
+    assert run.published == ["points@1"]
+    second = execute(notebook, {}, warm=warm)
+    record = second.folder / "run.json"
+    record.write_text(record.read_text().replace(second.record["started"], started))
+    assert verify(Run.read(second.folder)).verdict == "identical"
 
 
 def test_only_what_is_done_and_untouched_can_be_verified(tmp_path: Path, warm: str | None) -> None:

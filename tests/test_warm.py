@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -18,8 +19,9 @@ from writing import write_notebook
 from workbench.errors import RunEnvironmentError
 from workbench.runs import Run, execute
 from workbench.runs.envelopes import make_envelope
+from workbench.runs.executors import LocalExecutor
 from workbench.runs.queueing import queue
-from workbench.runs.warm import Forked, WarmParent, can_fork
+from workbench.runs.warm import Forked, WarmParent, can_fork, warm_parent
 
 pytestmark = pytest.mark.skipif(not can_fork(), reason="processes are forked on Linux alone")
 
@@ -138,6 +140,11 @@ def test_where_the_parent_is_gone_a_kernel_starts_cold(tmp_path: Path) -> None:
     assert (found.state, found.record["warm"]) == ("done", False)
 
 
+def starts_cold() -> None:
+    with warm_parent(make_envelope()) as address:
+        assert address is None
+
+
 def test_a_parent_that_does_not_come_up_says_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -146,11 +153,99 @@ def test_a_parent_that_does_not_come_up_says_what_to_do(
     parent = WarmParent(make_envelope())
     with pytest.raises(RunEnvironmentError, match=r"did not come up.*run them cold.*--cold"):
         parent.__enter__()
+    with pytest.warns(UserWarning, match=r"^runs start cold, which takes longer: .*come up"):
+        starts_cold()
 
 
-def test_a_line_that_is_no_request_is_let_go(warm: str, tmp_path: Path) -> None:
+def test_a_parent_that_cannot_be_started_is_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.executable", "/no/such/python")
+    with pytest.warns(UserWarning, match=r"^runs start cold.*could not be started \(.*No such"):
+        starts_cold()
+
+
+def test_where_nothing_can_be_forked_there_is_no_parent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workbench.runs.warm.can_fork", lambda: False)
+    starts_cold()
+
+
+def test_where_the_parent_is_gone_a_run_of_a_sweep_starts_cold(tmp_path: Path) -> None:
+    waits = queue(write_notebook(tmp_path / "a.ipynb", "print(1)"), {})
+    executor = LocalExecutor(str(tmp_path / "nobody"))
+    executor.submit(waits.folder, {})
+    while not (ended := executor.poll()):
+        time.sleep(0.05)
+    assert (ended, Run.read(waits.folder).state) == ({waits.folder: 0}, "done")
+
+
+FAIL_ONCE = """\
+import os
+fork, left = os.fork, [OSError(11, 'Resource temporarily unavailable')]
+def failing():
+    if left:
+        raise left.pop()
+    return fork()
+os.fork = failing
+"""
+
+
+def test_a_parent_that_could_not_fork_lives_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(FAIL_ONCE)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    notebook = write_notebook(tmp_path / "a.ipynb", "print(1)")
+    with warm_parent(make_envelope()) as address:
+        monkeypatch.delenv("PYTHONPATH")
+        runs = [execute(notebook, {}, warm=address) for _ in range(2)]
+    assert [(run.state, run.record["warm"]) for run in runs] == [("done", False), ("done", True)]
+
+
+def test_a_matplotlibrc_counts_as_in_a_cold_run(tmp_path: Path, warm: str) -> None:
+    (tmp_path / "matplotlibrc").write_text("lines.linewidth: 7\nbackend: svg\n")
+    look = "import matplotlib.pyplot as plt\nprint(plt.rcParams['lines.linewidth'])"
+    cell = f"{look}\nprint(plt.get_backend(), sorted(plt.rcParams.items()))\nplt.plot([1, 2])[0]"
+    notebook = write_notebook(tmp_path / "a.ipynb", f"{cell}.get_linewidth()")
+    hot, cold = (outputs(execute(notebook, {}, warm=how)) for how in (warm, None))
+    assert hot == cold
+    assert hot[0][0].startswith("7.0\n")
+
+
+@pytest.mark.parametrize("safe", ["", "1"])
+def test_modules_are_looked_for_where_a_cold_run_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, safe: str
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(["lib", str(tmp_path / "other")]))
+    monkeypatch.setenv("PYTHONSAFEPATH", safe)
+    notebook = write_notebook(tmp_path / "a.ipynb", "import sys, ours\nprint(sys.path, ours.x)")
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib" / "ours.py").write_text("x = 5\n")
+    with warm_parent(make_envelope()) as address:
+        hot, cold = execute(notebook, {}, warm=address), execute(notebook, {})
+    assert hot.record["warm"]
+    assert outputs(hot) == outputs(cold)
+
+
+WHOLE = {"kind": "run", "file": "/", "environment": {}, "folder": "/", "log": os.devnull}
+
+
+@pytest.mark.parametrize(
+    "request_",
+    ["nonsense", "[1]", json.dumps({**WHOLE, "kind": "x"}), json.dumps({**WHOLE, "file": 3}),
+     json.dumps({**WHOLE, "kind": "kernel"}), json.dumps({**WHOLE, "environment": None})],
+)  # fmt: skip
+def test_a_line_that_is_no_request_is_let_go(warm: str, request_: str) -> None:
     with socket.socket(socket.AF_UNIX) as line:
         line.connect(warm)
-        line.sendall(b"nonsense\n")
+        line.sendall(f"{request_}\n".encode())
         assert line.recv(10) == b""
+
+
+def test_whoever_says_nothing_holds_nobody_up(warm: str, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as silent, socket.socket(socket.AF_UNIX) as asks:
+        silent.connect(warm)
+        silent.sendall(b'{"kind"')
+        asks.connect(warm)
+        asks.settimeout(2)
+        asks.sendall(b"nonsense\n")
+        assert asks.recv(10) == b""
     assert execute(write_notebook(tmp_path / "a.ipynb", "1"), {}, warm=warm).record["warm"]

@@ -38,6 +38,9 @@ __all__ = [
 ]
 
 
+_LISTED = 30  # names that a message lists
+
+
 class WorkbenchError(Exception):
     """The root of every error raised on purpose by the workbench."""
 
@@ -66,8 +69,10 @@ class UnknownNameError(RequestError, LookupError):
         self.kind, self.name, self.known = kind, name, sorted(known)
         near = get_close_matches(name, self.known, n=1)
         hint = f"did you mean {near[0]}? " if near else ""
-        names = ", ".join(self.known)
+        names = ", ".join(self.known[-_LISTED:])
         listed = f"There are: {names}." if names else f"There is no {kind} yet."
+        if len(self.known) > _LISTED:
+            listed = f"There are {len(self.known)}, the last of them: {names}."
         super().__init__(f"unknown {kind} {name!r}: {hint}{listed}")
 
 

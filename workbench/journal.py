@@ -7,12 +7,14 @@ after an interruption, `WORKBENCH_REPLAYED` names the folder of the run that thi
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
 import signal
 import threading
 from collections import Counter
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from numbers import Integral
 from pathlib import Path
@@ -25,6 +27,7 @@ from workbench.types import JSON
 __all__ = [
     "count",
     "current_run",
+    "is_edited",
     "is_resumed",
     "note",
     "now",
@@ -32,10 +35,12 @@ __all__ = [
     "record",
     "replayed_run",
     "run_id",
+    "within",
 ]
 
 _counted: Counter[str] = Counter()
 _counting = threading.Lock()
+_current = threading.local()  # has the name of the training that a thread is in
 
 
 def current_run() -> Path | None:
@@ -53,6 +58,21 @@ def run_id() -> str | None:
         return str(read_json(folder / "run.json")["id"])
     except (OSError, ValueError, KeyError):  # a folder that somebody else has set up
         return folder.name
+
+
+@contextlib.contextmanager
+def within(training: str) -> Iterator[None]:
+    """Let what this thread records for the while say in which training it was recorded."""
+    _current.training = training
+    try:
+        yield
+    finally:
+        del _current.training
+
+
+def is_edited() -> bool:
+    """Return whether the current run is resumed with another notebook than it was begun with."""
+    return is_resumed() and os.environ.get("WORKBENCH_EDITED") == "1"
 
 
 def is_resumed() -> bool:
@@ -110,6 +130,8 @@ def record(
         line["tolerance"] = _tolerance(name, tolerance)
     if step is not None:
         line["step"] = _step(name, step)
+    if hasattr(_current, "training"):
+        line["training"] = _current.training
     _append("metrics.jsonl", line)
     _stop_at(line)
 
@@ -125,11 +147,18 @@ def note(event: str, **fields: Any) -> None:
 
 
 def read_lines(path: Path) -> list[JSON]:
-    """Return the lines of a journal in order; a last line cut off by a kill is left out."""
+    """Return the lines of a journal in order; what a kill or a full disk cut off is left out."""
     if not path.exists():
         return []
     whole = path.read_bytes().split(b"\n")[:-1]
-    return [json.loads(line) for line in whole if line]
+    return [line for line in map(_parsed, whole) if isinstance(line, dict)]
+
+
+def _parsed(line: bytes) -> Any:
+    try:
+        return json.loads(line)
+    except ValueError:
+        return None
 
 
 def _scalar(name: str, value: Any) -> int | float:
@@ -170,9 +199,13 @@ def _append(file: str, line: JSON) -> None:
     if run is None:
         return
     text = json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n"
-    handle = os.open(run / file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    handle = os.open(run / file, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
     try:
-        os.write(handle, text.encode())
+        end = os.fstat(handle).st_size
+        torn = end > 0 and os.pread(handle, 1, end - 1) != b"\n"
+        left = ("\n" * torn + text).encode()
+        while left:  # once, but for a disk that is nearly full: then the next write raises
+            left = left[os.write(handle, left) :]
         os.fsync(handle)
     finally:
         os.close(handle)

@@ -11,7 +11,6 @@ import typer
 
 if TYPE_CHECKING:
     from workbench.runs import Run
-    from workbench.runs.envelopes import Envelope
     from workbench.types import JSON
 
 __all__ = ["DETERMINISTIC", "LIMIT_MEMORY", "LIMIT_TIME", "register"]
@@ -88,6 +87,7 @@ def _run(  # noqa: PLR0913, PLR0917 - an option each, named on the command line
     from workbench.runs.execution import alone
     from workbench.runs.judging import Judge
     from workbench.runs.queueing import Limits, check_out
+    from workbench.runs.warm import warm_parent
 
     if show_help or schema:
         typer.echo(_about(context, notebook, schema=schema))
@@ -109,7 +109,7 @@ def _run(  # noqa: PLR0913, PLR0917 - an option each, named on the command line
     with ExitStack() as stack:
         for path in paths if exclusive else ():
             stack.enter_context(alone(path))
-        warm = _warm(stack, envelope) if len(plans) > 1 else None
+        warm = stack.enter_context(warm_parent(envelope)) if len(plans) > 1 else None
         for path, given, folder in plans:
             try:
                 done = execute(
@@ -163,6 +163,8 @@ def _resume(
         typer.Option("--edited", help="Execute the notebook as it is now, not the run's own copy."),
     ] = False,
     jobs: Annotated[int | None, typer.Option(help="Of a sweep: how many runs at once.")] = None,
+    time_limit: Annotated[float | None, LIMIT_TIME] = None,
+    memory_limit: Annotated[float | None, LIMIT_MEMORY] = None,
 ) -> None:
     """Go on with a run that did not come to its end, or with a sweep.
 
@@ -172,13 +174,16 @@ def _resume(
     from workbench.errors import RunError
     from workbench.runs import find_run
     from workbench.runs.execution import went_on, work
-    from workbench.runs.sweeps import find_sweep, go_on
+    from workbench.runs.queueing import Limits
+    from workbench.runs.sweeping import go_on
+    from workbench.runs.sweeps import find_sweep
 
     sweep = find_sweep(run)
     if sweep is not None:
         typer.echo(go_on(sweep, jobs=jobs))
         return
     found = find_run(run)
+    limits = Limits(time_limit, memory_limit) if time_limit or memory_limit else None
     if found.is_behind and not edited:
         typer.echo(
             f"{found.source} has changed since: going on with the run's own copy; --edited takes "
@@ -186,12 +191,12 @@ def _resume(
             err=True,
         )
     try:
-        done = work(found.folder, edited=edited)
+        done = work(found.folder, edited=edited, limits=limits)
     except RunError as error:
+        typer.echo(went_on(found.folder), err=True, nl=False)
         typer.echo(error.folder)
         raise
-    finally:
-        typer.echo(went_on(found.folder), err=True, nl=False)
+    typer.echo(went_on(found.folder), err=True, nl=False)
     typer.echo(_summary(done), err=True, nl=False)
     typer.echo(done.folder)
 
@@ -248,13 +253,6 @@ def _about(context: typer.Context, notebook: Path | None, *, schema: bool) -> st
         return json.dumps(schema_of(known, notebook.stem), indent=2, ensure_ascii=False)
     own = help_text(known, notebook.name)
     return f"{own}\n\n`workbench run --help` tells of the options that every notebook has."
-
-
-def _warm(stack: ExitStack, envelope: Envelope) -> str | None:
-    """Return the address of a warm parent that lives as long as `stack`, where there can be one."""
-    from workbench.runs.warm import WarmParent, can_fork
-
-    return stack.enter_context(WarmParent(envelope)).address if can_fork() else None
 
 
 def _notebooks(folder: Path) -> list[Path]:

@@ -61,8 +61,8 @@ def _gc(
 ) -> None:
     """Remove the runs that no rule keeps, and what killed processes left behind.
 
-    Never removed: what runs or waits, has a file called keep in its folder, is the last good run of
-    its notebook, or published a model version that is still there.
+    Never removed: what runs or waits, has a file called keep in its folder, is what others are
+    compared with, is of a sweep of which not all goes, or published a version that is still there.
     """
     from workbench.runs.retention import gc
 
@@ -71,11 +71,11 @@ def _gc(
     )
     for name, why in found.kept.items():
         typer.echo(f"kept {name}: {why}", err=True)
-    for removal in found.runs:
+    for removal in (*found.runs, *found.sweeps):
         typer.echo(removal.folder)
     typer.echo(
-        f"{'would remove' if dry_run else 'removed'}: runs {len(found.runs)}, leftovers "
-        f"{len(found.leftovers)}, {_shown(found.size)}",
+        f"{'would remove' if dry_run else 'removed'}: runs {len(found.runs)}, sweeps "
+        f"{len(found.sweeps)}, leftovers {len(found.leftovers)}, {_shown(found.size)}",
         err=True,
     )
 

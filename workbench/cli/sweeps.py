@@ -40,7 +40,7 @@ def _sweep(
     halving: Annotated[
         str | None,
         typer.Option(
-            metavar="METRIC:STEP",
+            metavar="METRIC:STEP[:min|max]",
             help="Stop the worse half at that step of a recorded metric, at twice it, ...",
         ),
     ] = None,
@@ -58,9 +58,11 @@ def _sweep(
     """
     from workbench.errors import RunError
     from workbench.runs.envelopes import make_envelope
+    from workbench.runs.halving import Halving
     from workbench.runs.queueing import Limits
     from workbench.runs.spaces import asked_points
-    from workbench.runs.sweeps import Halving, go_on, plan
+    from workbench.runs.sweeping import go_on
+    from workbench.runs.sweeps import plan
 
     points = asked_points(notebook, parameter or [], file, samples=samples, seeds=seeds)
     made = plan(
@@ -76,9 +78,11 @@ def _sweep(
     done = go_on(made, jobs=jobs, cold=cold)
     typer.echo(done)
     typer.echo(done.folder)
-    failed = [run.id for run in done.runs if run.state not in ("done", "interrupted")]
+    failed = [run.id for run in done.runs if run.state != "done" and run.id not in done.stopped]
     if failed:
-        raise RunError(f"{len(failed)} of {len(done)} runs failed: {failed[0]}", folder=done.folder)
+        raise RunError(
+            f"{len(failed)} of {len(done)} runs did not end well: {failed[0]}", folder=done.folder
+        )
 
 
 def _sweeps() -> None:

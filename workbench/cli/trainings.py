@@ -50,12 +50,15 @@ def _stop(
     from workbench.runs import list_runs
     from workbench.training import list_trainings
 
-    runs = [run for run in list_runs() if run.id.startswith(what)]
-    if len(runs) == 1:
-        runs[0].stop()
-        typer.echo(f"run {runs[0].id} is told to end")
+    runs = list_runs().filter(lambda run: run.state == "running")
+    trainings = list_trainings()
+    named = [run for run in runs if what == "last" or run.id.startswith(what)]
+    if named and not any(training.name.startswith(what) for training in trainings):
+        run = runs[what]
+        run.stop()
+        typer.echo(f"run {run.id} is told to end")
         return
-    found = list_trainings()[what]
+    found = trainings[what]
     found.stop()
     found.wait()
     typer.echo(f"{found.name}: {found!r}")

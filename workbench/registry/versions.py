@@ -42,6 +42,7 @@ _KEYS = (
     "name", "version", "created", "architecture", "parameters", "preprocessing", "signature",
     "settings", "metrics", "lineage", "checksums",
 )  # fmt: skip
+_SAID = ("architecture", "preprocessing", "signature", "settings", "metrics")
 _NAME = re.compile(NAME_PATTERN)
 
 
@@ -162,29 +163,15 @@ def publish(
     metrics = _metrics(evaluation)
     place = journal.count("publish")
     with settled(model):
-        before = _published_before(model, name, place)
-        made = before or _publish(model, name, metrics, _example(model, example), place)
-    journal.note("publish", ref=made.ref, folder=str(made.folder), before=before is not None)
+        made, before = _publish(model, name, metrics, _example(model, example), place)
+    journal.note("publish", ref=made.ref, folder=str(made.folder), before=before)
     return made
-
-
-def _published_before(model: nn.Module, name: str, place: int) -> ModelVersion | None:
-    """Return the version that an earlier attempt at this run made here of the same weights."""
-    run = journal.run_id()
-    if run is None or not journal.is_resumed():
-        return None
-    for number in reversed(_numbers(name)):
-        found = _read(name, number)
-        if (found.lineage["run"], found.lineage.get("publish")) == (run, place):
-            same = found.record["checksums"]["weights.safetensors"] == _sha256(_weights(model))
-            attached(model).version = found.ref if same else attached(model).version
-            return found if same else None
-    return None
 
 
 def _publish(
     model: nn.Module, name: str, metrics: dict[str, float], rows: Any, place: int
-) -> ModelVersion:
+) -> tuple[ModelVersion, bool]:
+    """Return the version, and whether an earlier attempt at this run has made it already."""
     preprocessing = preprocessing_of(model, rows)
     raw = preprocessing.batch(rows)
     architecture = architecture_of(model, raw, preprocessing) or {"program": "program.pt2"}
@@ -210,9 +197,23 @@ def _publish(
         "lineage": _lineage(model, place),
         "checksums": {file: _sha256(content) for file, content in files.items()},
     }
-    made = _write(name, record, files)
+    before = _published_before(name, record, place)
+    made = before or _write(name, record, files)
     memory.version = made.ref
-    return made
+    return made, before is not None
+
+
+def _published_before(name: str, record: JSON, place: int) -> ModelVersion | None:
+    """Return the version that an earlier attempt at this run made here, if it says the same."""
+    run = journal.run_id()
+    ours = json.loads(json.dumps({key: record[key] for key in _SAID}))  # as it will be read
+    for number in reversed(_numbers(name) if journal.is_resumed() else ()):
+        found = _read(name, number)
+        if (found.lineage["run"], found.lineage.get("publish")) == (run, place):
+            sums = (r["checksums"]["weights.safetensors"] for r in (found.record, record))
+            same = len(set(sums)) == 1 and all(found.record[k] == ours[k] for k in _SAID)
+            return found if same else None
+    return None
 
 
 def version(ref: str) -> ModelVersion:

@@ -1,15 +1,15 @@
 from .execution import execute as execute
 from .execution import run as run
+from .halving import Halving as Halving
 from .index import find_run as find_run
 from .index import list_runs as list_runs
 from .records import Run as Run
 from .records import RunList as RunList
 from .spaces import LogUniform as LogUniform
 from .spaces import Uniform as Uniform
-from .sweeps import Halving as Halving
+from .sweeping import sweep as sweep
 from .sweeps import Sweep as Sweep
 from .sweeps import SweepList as SweepList
 from .sweeps import list_sweeps as list_sweeps
-from .sweeps import sweep as sweep
 from .verification import Verification as Verification
 from .verification import verify as verify

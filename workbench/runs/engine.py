@@ -12,8 +12,11 @@ import re
 import signal
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from queue import Empty
 from typing import Any, Literal
 
@@ -24,7 +27,7 @@ from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import NotebookExecutionManager
 
 from workbench import journal
-from workbench.runs.kernels import LOG, Kernel
+from workbench.runs.kernels import KILL, LOG, Kernel
 from workbench.runs.queueing import Limits
 from workbench.types import JSON
 
@@ -35,12 +38,13 @@ Reason = Literal["interrupted", "timed out", "out of memory"]
 _AUTOSAVE = 5  # seconds between two saves in the middle of a cell; papermill slows down if it must
 _GRACE = 10.0  # seconds that an interrupted cell has to come to an end, for a last checkpoint
 _ANSWER = 0.1  # seconds after which a kernel that comes up is asked again
-_LEAVING = 2.5  # seconds that the kernel has for what was registered for its end
+_LEAVING = 2.5  # seconds that the notebook's threads have to end
+_FAREWELL = 2.5  # seconds that it then has for what was registered for its end
 _LOOK_EVERY = 0.2  # seconds between two looks at the memory
 _SOON = 0.01  # seconds between two looks whether the kernel is gone
 _MOST_TEXT = 1_000_000  # characters that one cell may print
-_MOST_OUTPUT = 20_000_000  # characters of all outputs of one cell
-_KILL = getattr(signal, "SIGKILL", signal.SIGTERM)
+_MOST_SHOWN = 20_000_000  # characters of its results and pictures
+_MOST_RAISED = 100_000  # characters of what it raises, each of text and traceback
 _ANSI = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 
 # What the kernel is told before the first cell and asked after the last, each in one expression;
@@ -48,14 +52,8 @@ _ANSI = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 _BEGIN = "__import__('workbench.beginnings', fromlist=['begin']).begin({seed})"
 # A kernel's own shutdown waits at times for a thread that waits for it (ipykernel 7.4), and takes
 # apart every module of torch first. Leaving like this still does what was registered for the end.
-_LEAVE = (
-    "__import__('atexit')._run_exitfuncs(); __import__('sys').stdout.flush();"
-    " __import__('sys').stderr.flush(); __import__('os')._exit(0)"
-)
-_HARDWARE = (
-    "__import__('json').dumps(__import__('workbench.devices', fromlist=['x']).hardware()"
-    " if 'torch' in __import__('sys').modules else None)"
-)
+_LEAVE = f"__import__('workbench.beginnings', fromlist=['leave']).leave({_LEAVING})"
+_FACTS = "__import__('workbench.beginnings', fromlist=['facts']).facts()"
 
 
 class _StoppedError(Exception):
@@ -163,11 +161,11 @@ class Client(PapermillNotebookClient):  # type: ignore[misc]
             iopub_timeout=60,  # seconds; on a busy machine a large output is late, not lost
         )
         self.watch, self.kernel = watch, km
-        self.hardware: JSON | None = None
+        self.facts: JSON = {}
         self.kernel_died = False
         self.ended_with: int | None = None
         self._seed, self._limits, self._idle = seed, limits, False
-        self._told: dict[int, list[int]] = {}  # by cell: characters printed, and of all outputs
+        self._told: dict[int | str, _Told] = {}  # by cell, or by widget that takes the outputs
 
     def work(self) -> Exception | None:
         """Run the notebook to its end, its first failure, or a signal; return what went wrong.
@@ -190,7 +188,7 @@ class Client(PapermillNotebookClient):  # type: ignore[misc]
         return executed
 
     def papermill_execute_cells(self) -> None:
-        """Settle the kernel, run the cells up to the first that raises, ask for the hardware."""
+        """Settle the kernel, run the cells up to the first that raises, ask for the facts."""
         try:
             self.wait_for_reply(self.kc.execute(_BEGIN.format(seed=self._seed), silent=True))
             super().papermill_execute_cells()
@@ -198,11 +196,11 @@ class Client(PapermillNotebookClient):  # type: ignore[misc]
             self.kernel_died, self.ended_with = True, self.kernel.exit_code()
             raise
         reply = self.wait_for_reply(
-            self.kc.execute("", silent=True, user_expressions={"hardware": _HARDWARE})
+            self.kc.execute("", silent=True, user_expressions={"facts": _FACTS})
         )
-        said = ((reply or {}).get("content", {}).get("user_expressions") or {}).get("hardware", {})
+        said = ((reply or {}).get("content", {}).get("user_expressions") or {}).get("facts", {})
         if said.get("status") == "ok":
-            self.hardware = json.loads(ast.literal_eval(said["data"]["text/plain"]))
+            self.facts = json.loads(ast.literal_eval(said["data"]["text/plain"]))
         self._idle = True
 
     def start_new_kernel_client(self) -> None:
@@ -248,37 +246,83 @@ class Client(PapermillNotebookClient):  # type: ignore[misc]
         """Let the kernel leave, or shut it down."""
         if self._idle:
             self.kc.execute(_LEAVE, silent=True)
-            ends = time.monotonic() + _LEAVING
+            ends = time.monotonic() + _LEAVING + _FAREWELL
             while self.kernel.exit_code() is None and time.monotonic() < ends:
                 time.sleep(_SOON)
         super()._cleanup_kernel()
 
     def output(self, outs: list[Any], msg: Any, display_id: str | None, cell_index: int) -> Any:
-        """Take an output into the notebook, or of it what the cell may still say."""
-        content, told = msg["content"], self._told.setdefault(cell_index, [0, 0])
-        size, printed = _size(content), msg["msg_type"] == "stream"
-        left = min(_MOST_OUTPUT - told[1], _MOST_TEXT - told[0] if printed else _MOST_OUTPUT)
-        told[0] += size if printed else 0
-        told[1] += size
-        if size <= left:
-            return super().output(outs, msg, display_id, cell_index)
-        if left >= 0:  # it is the first that is too much
-            if printed:
-                content["text"] = content["text"][:left]
-                super().output(outs, msg, display_id, cell_index)
-            outs.append(new_output("stream", name="stderr", text=_CUT))
-            told[:] = [_MOST_TEXT + 1, _MOST_OUTPUT + 1]
-        return None
+        """Take an output into the notebook, or of it what the cell may still say.
+
+        An error always is, and the last of what is shown that fits.
+        """
+        kind, content = msg["msg_type"], msg["content"]
+        told, into = self._said(outs, msg, cell_index)
+        take = partial(super().output, outs, msg, display_id, cell_index)
+        if told.clears:
+            del into[:]
+            told.forget()
+        if kind == "stream":
+            return _print(content, told, into, outs, take)
+        if kind == "error":
+            _shorten(content)
+        elif told.shown + _size(content) <= _MOST_SHOWN:
+            told.shown += _size(content)
+        elif not self._make_room(_size(content), told, into, outs, cell_index):
+            return None
+        return take()
+
+    def clear_output(self, outs: list[Any], msg: Any, cell_index: int) -> None:
+        """Let a cell say as much again as what it has cleared."""
+        told, _ = self._said(outs, msg, cell_index)
+        super().clear_output(outs, msg, cell_index)
+        if msg["content"].get("wait"):
+            told.clears = True
+        else:
+            told.forget()
+
+    def reset_execution_trackers(self) -> None:
+        """Begin anew; nbclient's output widgets write their state down, whether asked or not."""
+        super().reset_execution_trackers()
+        self.widget_state: dict[str, JSON] = defaultdict(dict)
+
+    def set_widgets_metadata(self) -> None:
+        """Keep the state of widgets where that was asked for."""
+        if self.store_widget_state:
+            super().set_widgets_metadata()
+
+    def _said(self, outs: list[Any], msg: Any, cell_index: int) -> tuple[_Told, list[Any]]:
+        """Return what is held by the cell, or by the widget that takes its outputs, and where."""
+        hooks = self.output_hook_stack[msg["parent_header"].get("msg_id")]
+        place = hooks[-1].comm_id if hooks else cell_index
+        return self._told.setdefault(place, _Told()), hooks[-1].outputs if hooks else outs
+
+    def _make_room(
+        self, size: int, told: _Told, into: list[Any], outs: list[Any], cell_index: int
+    ) -> bool:
+        """Take out the last that was shown beyond the limit, for another, if that fits."""
+        if not told.full:
+            outs.append(new_output("stream", name="stderr", text=_CUT_SHOWN))
+            told.full = True
+        if size > _MOST_SHOWN:
+            return False
+        if told.last is not None:
+            del into[told.last]
+            for cells in self._display_id_map.values() if into is outs else ():
+                places = cells.get(cell_index, [])
+                places[:] = [n - (n > told.last) for n in places if n != told.last]
+        told.last = len(into)
+        return True
 
     def stop(self, reason: Reason) -> None:
         """Interrupt the cell, so that it can keep what it has; a second time kill the kernel."""
         first = self.watch.stopping is None
         self.watch.stopping = self.watch.stopping or reason
         if not first or reason == "out of memory":
-            self.kernel.signal(_KILL)
+            self.kernel.signal(KILL)
         elif self.watch.running:
             self.kernel.signal(signal.SIGINT)
-            _later(_GRACE, lambda: self.kernel.signal(_KILL))
+            _later(_GRACE, lambda: self.kernel.signal(KILL))
 
     @contextmanager
     def _stopping_on(self, *numbers: signal.Signals) -> Iterator[None]:
@@ -310,15 +354,86 @@ class Client(PapermillNotebookClient):  # type: ignore[misc]
 
     def _look_at_memory(self, most_gb: float, over: threading.Event) -> None:
         while not over.wait(_LOOK_EVERY):
-            if self.kernel.memory() > most_gb * 1e9:
+            if self.kernel.memory(most_gb * 1e9) > most_gb * 1e9:
                 self.stop("out of memory")
                 return
 
 
-_CUT = (
-    f"\n[what the cell printed or showed beyond {_MOST_TEXT:,} characters of text, or "
-    f"{_MOST_OUTPUT:,} in all, was left out]\n"
+_CUT_TEXT = f"\n[what the cell printed beyond {_MOST_TEXT:,} characters was left out]\n"
+_CUT_SHOWN = (
+    f"\n[what the cell showed beyond {_MOST_SHOWN:,} characters was left out, "
+    "but for the last that fits]\n"
 )
+_CUT_RAISED = "\n[the middle of a long traceback was left out]\n"
+
+
+@dataclass
+class _Told:
+    """What a cell has said that is still there.
+
+    Args:
+        printed: characters of text.
+        shown: characters of results and pictures.
+        full: whether more was shown than is kept.
+        last: place of the last that was shown beyond, among the outputs.
+        clears: whether the next output takes the place of all.
+    """
+
+    printed: int = 0
+    shown: int = 0
+    full: bool = False
+    last: int | None = None
+    clears: bool = False
+
+    def forget(self) -> None:
+        self.printed, self.shown, self.full, self.last, self.clears = 0, 0, False, None, False
+
+
+def _print(
+    content: JSON, told: _Told, into: list[Any], outs: list[Any], take: Callable[[], Any]
+) -> Any:
+    """Take a text, going on with the line that is not finished, as far as there may be more."""
+    if told.printed > _MOST_TEXT:
+        return None
+    line = _unfinished(into, content["name"])
+    text = _collapsed(line + content["text"])
+    left = _MOST_TEXT - told.printed + len(line)
+    told.printed += len(text) - len(line)
+    content["text"] = text[:left]
+    taken = take()
+    if len(text) > left:
+        outs.append(new_output("stream", name="stderr", text=_CUT_TEXT))
+    return taken
+
+
+def _unfinished(outs: list[Any], name: str) -> str:
+    """Take out the line that a stream is in the middle of, and return it."""
+    if not outs or outs[-1]["output_type"] != "stream" or outs[-1]["name"] != name:
+        return ""
+    lines, end, line = outs[-1]["text"].rpartition("\n")
+    if end:
+        outs[-1]["text"] = lines + end
+    else:
+        del outs[-1]
+    return str(line)
+
+
+def _collapsed(text: str) -> str:
+    """Return a text without what carriage returns have overwritten, as a progress bar's."""
+    return "\n".join(map(_written_last, text.split("\n"))) if "\r" in text else text
+
+
+def _written_last(line: str) -> str:
+    kept = line.rstrip("\r")
+    return kept.rpartition("\r")[2] + ("\r" if len(kept) < len(line) else "")
+
+
+def _shorten(content: JSON) -> None:
+    """Cut an error to a size that a notebook bears."""
+    content["evalue"] = content["evalue"][:_MOST_RAISED]
+    text, half = "\n".join(content["traceback"]), _MOST_RAISED // 2
+    if len(text) > _MOST_RAISED:
+        content["traceback"] = [text[:half], _CUT_RAISED, text[-half:]]
 
 
 def _later(seconds: float, act: Callable[[], None]) -> threading.Timer:

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from workbench.home import data_home, home
+from workbench.journal import current_run
 from workbench.machines import processor
 from workbench.runs.envelopes import Envelope
 from workbench.types import JSON
@@ -33,7 +34,10 @@ def kernel_variables(folder: Path, envelope: Envelope) -> dict[str, str]:
         "WORKBENCH_HOME": str(home()),  # given relative, it would be another one in the
         "WORKBENCH_DATA": str(data_home()),  # notebook's folder
     }
-    inherited = {k: v for k, v in os.environ.items() if k != "WORKBENCH_REPLAYED"}
+    not_ours = {"WORKBENCH_REPLAYED", "WORKBENCH_EDITED"}
+    if current_run() is not None:  # a run inside another is not looked at by that one's sweep
+        not_ours.add("WORKBENCH_STOP_AT")
+    inherited = {k: v for k, v in os.environ.items() if k not in not_ours}
     return {**envelope.around(inherited), **fixed}
 
 
@@ -82,6 +86,7 @@ def _facts(record: JSON) -> dict[str, object]:
     git, hardware = found.get("git") or {}, found.get("hardware") or {}
     return {
         **{f"data {d['name']}": d["fingerprint"][:12] for d in record["datasets"]},
+        **{f"module {file}": h[:12] for file, h in (found.get("modules") or {}).items()},
         "commit": git.get("commit", "")[:12],
         "uncommitted code": (git.get("diff_sha256") or "")[:12],
         "notebook": record["notebook"]["sha256"][:12],

@@ -16,10 +16,11 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from workbench import journal
-from workbench.errors import RequestError, RunEnvironmentError
+from workbench.errors import RequestError, RunEnvironmentError, RunInterruptedError
 from workbench.home import home, write_file
 from workbench.runs.envelopes import Envelope, make_envelope
 from workbench.runs.environment import environment, kernel_variables
+from workbench.runs.index import list_runs
 from workbench.runs.narration import Narrator
 from workbench.runs.outcomes import failure, outcome
 from workbench.runs.queueing import (
@@ -31,6 +32,7 @@ from workbench.runs.queueing import (
     rebind,
     save,
     secret_variable,
+    sha256_of,
 )
 from workbench.runs.records import Run, remembered, run_lock
 from workbench.runs.redaction import Redaction
@@ -39,6 +41,7 @@ from workbench.types import JSON
 __all__ = ["alone", "execute", "run", "went_on", "work"]
 
 _LONGEST_DIFF = 2_000_000  # characters of uncommitted code that are kept; its hash is of all
+_MOMENT = 0.2  # seconds; whoever looks at a run's state takes its lock for less
 _LEFT = ("metrics.jsonl", "events.jsonl", "kernel.log")  # by an attempt, and begun anew by the next
 
 
@@ -90,7 +93,12 @@ def execute(
     """
     waits = queue(notebook, parameters, out=out, envelope=envelope, limits=limits, widgets=widgets)
     _point_latest(waits.folder)
-    return work(waits.folder, warm=warm)
+    secrets = {
+        secret_variable(name): value
+        for name, value in parameters.items()
+        if waits.parameters.get(name) == SECRET and isinstance(value, str)
+    }
+    return work(waits.folder, warm=warm, variables=secrets)
 
 
 def work(
@@ -99,6 +107,7 @@ def work(
     warm: str | None = None,
     edited: bool = False,
     variables: Mapping[str, str] | None = None,
+    limits: Limits | None = None,
 ) -> Run:
     """Execute the run that waits in a folder, or one that did not come to its end, from the top.
 
@@ -110,6 +119,7 @@ def work(
         warm: the address of a parent that forks its kernel; None for a cold one.
         edited: whether to execute the notebook as it is now, rather than the run's own copy.
         variables: of the kernel's environment, over those that a run has anyway.
+        limits: in place of those that it was begun with.
 
     Raises:
         RequestError: it is done already, is running, or lacks what it needs.
@@ -119,44 +129,55 @@ def work(
         f"the run in {folder} is running, here or in another process: wait until it has ended"
     )
     with _held(run_lock(folder), otherwise):
-        known = Run.read(folder)
-        if known.state == "done":
-            raise RequestError(f"run {known.id} is done: there is nothing to resume")
-        _check(known)
-        document = rebind(known) if edited else _own_copy(known)
-        record = _begin(known, document, edited=edited)
-        envelope = Envelope.from_json(record["envelope"])
-        resumed = {"WORKBENCH_RESUMED": "1" if record["attempts"] else "0"}
-        whole = {**kernel_variables(folder, envelope), **resumed, **(variables or {})}
-        record["environment"], diff = environment(known.source.parent, envelope)
-        if diff:
-            kept = Redaction()(diff)[:_LONGEST_DIFF]
-            write_file(folder / "code.diff", kept.encode(errors="surrogateescape"))
         try:
-            _execute(folder, record, document, warm, whole)
+            known = Run.read(folder)
+            if limits is not None:
+                known.record["limits"] = limits.to_json()
+            record = _work(known, warm, edited=edited, variables=variables or {})
         except KeyboardInterrupt:  # before anybody listened for it
-            record.update(state="interrupted", ended=journal.now())
-            save(folder, record, document)
-        except OSError as error:
-            raise RunEnvironmentError(
-                f"what run {known.id} left could not be written to {folder}: "
-                f"{error.strerror or error}: make room, then `workbench resume {known.id}`",
+            raise RunInterruptedError(
+                f"interrupted before its first cell: `workbench resume {folder}` goes on",
                 folder=folder,
             ) from None
-    (folder / ".lock").unlink(missing_ok=True)
+        (folder / ".lock").unlink(missing_ok=True)  # while it is held, so that it is nobody else's
     if record["state"] != "done":
         raise failure(record, folder)
     return Run.read(folder)
 
 
+def _work(known: Run, warm: str | None, *, edited: bool, variables: Mapping[str, str]) -> JSON:
+    """Execute a run that nobody else executes, and return its record."""
+    if known.state == "done":
+        raise RequestError(f"run {known.id} is done: there is nothing to resume")
+    _check(known, variables)
+    document, told = rebind(known) if edited else (_own_copy(known), {})
+    record = _begin(known, document, told)
+    envelope = Envelope.from_json(record["envelope"])
+    resumed = {"WORKBENCH_RESUMED": "1" if record["attempts"] else "0"}
+    changed = {"WORKBENCH_EDITED": "1"} if edited else {}
+    whole = {**kernel_variables(known.folder, envelope), **resumed, **changed, **variables}
+    redact = Redaction(whole)
+    record["environment"], diff = environment(known.source.parent, envelope)
+    if diff:
+        kept = redact(diff)[:_LONGEST_DIFF].encode(errors="surrogateescape")
+        write_file(known.folder / "code.diff", kept)
+    _execute(known.folder, record, document, warm, whole, redact)
+    return record
+
+
 def _execute(
-    folder: Path, record: JSON, document: Any, warm: str | None, variables: dict[str, str]
+    folder: Path,
+    record: JSON,
+    document: Any,
+    warm: str | None,
+    variables: dict[str, str],
+    redact: Redaction,
 ) -> None:
     """Execute a notebook that is ready, keeping it and its record as it goes."""
     from workbench.runs.kernels import kernel
 
     source, log = Path(record["notebook"]["path"]), folder / "kernel.log"
-    keep = partial(save, folder, record, document)
+    keep = partial(_keep, folder, record, document, redact)
     began = time.perf_counter()
     with log.open("wb") as said, kernel(warm) as km:
         km.begin(variables, source.parent, said)
@@ -169,19 +190,38 @@ def _execute(
             client = Client(watch, km, seed=_seed(record), limits=limits, widgets=widgets)
             error = client.work()
         record.update(ended=journal.now(), seconds=round(time.perf_counter() - began, 3))
-        record.update(outcome(record, client, error), **remembered(folder))
-        record["environment"]["hardware"].update(client.hardware or {})
+        record.update(redact(outcome(record, client, error)), **remembered(folder))
+        record["environment"]["hardware"].update(client.facts.get("hardware", {}))
+        record["environment"]["modules"] = client.facts.get("modules", {})
         record["warm"] = km.warm is not None
     keep()
-    record["notebook"]["executed_sha256"] = _sha256(folder / "notebook.ipynb")
+    record["notebook"]["executed_sha256"] = sha256_of(folder / "notebook.ipynb")
     keep()
     if error is None or not log.stat().st_size:
         log.unlink()  # of interest only after a crash
+    else:
+        log.write_text(redact(log.read_text(errors="replace")))
+
+
+def _keep(folder: Path, record: JSON, document: Any, redact: Redaction) -> None:
+    """Save a run.
+
+    Raises:
+        RunEnvironmentError: it cannot be written.
+    """
+    try:
+        save(folder, record, document, redact)
+    except OSError as error:
+        raise RunEnvironmentError(
+            f"what run {record['id']} left could not be written to {folder}: "
+            f"{error.strerror or error}: make room, then `workbench resume {record['id']}`",
+            folder=folder,
+        ) from None
 
 
 @contextlib.contextmanager
 def alone(notebook: Path) -> Iterator[None]:
-    """Let no other run of a notebook that asks for the same go on meanwhile.
+    """Make sure that no run of a notebook goes on, and that none that asks for the same begins.
 
     Raises:
         RequestError: one is going on.
@@ -195,6 +235,8 @@ def alone(notebook: Path) -> Iterator[None]:
         "it with `workbench runs`"
     )
     with _held(FileLock(file, timeout=0), otherwise):
+        if any(run.state == "running" and run.source == path for run in list_runs()):
+            raise RequestError(otherwise)
         yield
 
 
@@ -206,7 +248,7 @@ def _held(lock: FileLock, otherwise: str) -> Iterator[None]:
         RequestError: another process holds it; with the words that are given.
     """
     try:
-        lock.acquire()
+        lock.acquire(timeout=_MOMENT)
     except Timeout:
         raise RequestError(otherwise) from None
     try:
@@ -215,7 +257,7 @@ def _held(lock: FileLock, otherwise: str) -> Iterator[None]:
         lock.release()
 
 
-def _check(known: Run) -> None:
+def _check(known: Run, variables: Mapping[str, str]) -> None:
     """Raise where a run lacks what it needs besides its folder.
 
     Raises:
@@ -232,7 +274,7 @@ def _check(known: Run) -> None:
         )
     for name, source in known.record["assigned"].items():
         variable = secret_variable(name)
-        if source == repr(SECRET) and variable not in os.environ:
+        if source == repr(SECRET) and variable not in {**os.environ, **variables}:
             raise RequestError(
                 f"parameter {name!r} is a secret, which run {known.id} has not kept: set the "
                 f"environment variable {variable}"
@@ -248,15 +290,17 @@ def _own_copy(known: Run) -> Any:
     return document
 
 
-def _begin(known: Run, document: Any, *, edited: bool) -> JSON:
-    """Return the record of a run that begins now; what an earlier attempt left is put aside."""
-    record = dict(known.record)
+def _begin(known: Run, document: Any, told: JSON) -> JSON:
+    """Return the record of a run that begins now; what an earlier attempt left is put aside.
+
+    Args:
+        known: the run.
+        document: that it will execute.
+        told: what the record says otherwise from now on.
+    """
+    record = {**known.record, **told}
     if record["started"]:
-        n = _put_aside(known.folder)
-        if edited:
-            record["notebook"] = {**record["notebook"], "sha256": _sha256(known.source)}
-            record["edited_after"] = n  # attempts, whose curves are another notebook's
-        _carry_curves(known.folder, record.get("edited_after", 0), n)
+        _carry_curves(known.folder, _put_aside(known.folder))
         attempt = {key: record[key] for key in ("started", "ended", "state", "error")}
         record["attempts"] = [*record["attempts"], attempt]
     document.metadata["workbench"] = {"run": record["id"]}
@@ -285,24 +329,27 @@ def _put_aside(folder: Path) -> int:
     return number
 
 
-def _carry_curves(folder: Path, first: int, last: int) -> None:
-    """Keep what was recorded by step: a training that goes on does not tell of its past again.
+def _carry_curves(folder: Path, attempts: int) -> None:
+    """Keep what trainings have recorded by step, since one that goes on does not tell it again.
 
-    Args:
-        folder: of the run.
-        first: the number of the attempt after which they count.
-        last: that of the attempt up to which they do.
+    It counts once the training is taken up again; what a cell records itself, it records again.
     """
-    files = [folder / "attempts" / str(n) / "metrics.jsonl" for n in range(first + 1, last + 1)]
-    lines = [line for file in files for line in journal.read_lines(file) if "step" in line]
-    kept = {(line["name"], line["step"]): line for line in lines}
+    files = [folder / "attempts" / str(n) / "metrics.jsonl" for n in range(1, attempts + 1)]
+    lines = [line for file in files for line in journal.read_lines(file)]
+    kept = {
+        (line["name"], line["step"], line["training"]): {**line, "carried": True}
+        for line in lines
+        if "step" in line and "training" in line
+    }
     if kept:
         text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept.values())
         write_file(folder / "metrics.jsonl", text.encode())
 
 
 def _point_latest(folder: Path) -> None:
-    """Let the link `latest` in the home name the newest run."""
+    """Let the link `latest` in the home name the newest run; one inside another is not meant."""
+    if journal.current_run() is not None:
+        return
     link, new = home() / "latest", home() / f".latest-{os.getpid()}"
     with contextlib.suppress(OSError):  # Windows has links for few, and a home may be read-only
         home().mkdir(parents=True, exist_ok=True)
@@ -328,7 +375,3 @@ def _seed(record: JSON) -> int:
     """Return the seed of the global generators: the notebook's own, where that can be one."""
     seed = record["seed"]
     return seed if type(seed) is int and 0 <= seed < 2**32 else 0
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -5,6 +5,7 @@ Another engine, such as a cluster's, stands behind the same five.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Protocol
 
-from workbench.runs.warm import Forked, WarmParent
+from workbench.runs.warm import Forked
 
 __all__ = ["Executor", "LocalExecutor"]
 
@@ -42,23 +43,24 @@ class LocalExecutor:
     """Executes runs on this machine, one process each.
 
     Args:
-        parent: a warm parent that forks them; None for cold ones.
+        warm: the address of a parent that forks them; None for cold ones.
     """
 
-    def __init__(self, parent: WarmParent | None) -> None:
-        self._parent = parent
+    def __init__(self, warm: str | None) -> None:
+        self._warm = warm
         self._going: dict[Path, Forked | subprocess.Popen[bytes]] = {}
 
     def submit(self, folder: Path, variables: Mapping[str, str]) -> None:
         """Start the run in a folder."""
         environment = {**os.environ, "WORKBENCH_HEADLESS": "1", **variables}
-        if self._parent is not None:
+        if self._warm is not None:
             request = {
                 **{"kind": "run", "file": str(folder), "environment": environment},
                 **{"folder": os.getcwd(), "log": str(folder / _LOG)},
             }
-            self._going[folder] = Forked(self._parent.address, request)
-            return
+            with contextlib.suppress(OSError):  # the parent is gone: a cold start does the same
+                self._going[folder] = Forked(self._warm, request)
+                return
         with (folder / _LOG).open("ab") as log:
             self._going[folder] = _start(folder, environment, log)
 

@@ -6,7 +6,6 @@ of OpenBLAS, which survive a fork, no socket of a kernel, no event loop.
 
 from __future__ import annotations
 
-import atexit
 import gc
 import importlib
 import importlib.util
@@ -20,8 +19,9 @@ import sys
 import threading
 import traceback
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
+from workbench.beginnings import leave
 from workbench.errors import WorkbenchError
 from workbench.runs.execution import work
 from workbench.types import JSON
@@ -35,13 +35,17 @@ _PRELOADED = (
     *("papermill", "papermill.clientwrap", "nbformat", "ipykernel.ipkernel", "ipykernel.kernelapp"),
     *("workbench.training", "workbench.registry", "workbench.runs.engine"),
 )
-_READING = 5.0  # seconds that a request has to arrive whole
+_NEEDED: dict[str, type] = {"environment": dict, "folder": str, "log": str}  # of every request
+_KINDS: dict[str, tuple[str, type]] = {"kernel": ("arguments", list), "run": ("file", str)}
+_LEAVING = 2.5  # seconds that the threads of a fork have to end
 
 
 def main() -> None:
     """Import, say `ready`, fork as long as stdin is open; in a fork, become what was asked for."""
     address = sys.argv[1]
-    del sys.path[0]  # the folder that this began in is no notebook's
+    if not sys.flags.safe_path:
+        del sys.path[0]  # the folder that this began in is no notebook's
+    relative = _relative_paths()
     os.environ.setdefault("MPLBACKEND", "module://matplotlib_inline.backend_inline")
     before = set(os.environ)
     sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment] # as in the command line
@@ -56,7 +60,7 @@ def main() -> None:
     request = _Nursery(address).request()
     if request is not None:
         request["environment"] = {**imported, **request["environment"]}
-        _leave(_become(request, address))
+        leave(_LEAVING, _become(request, address, relative))
 
 
 class _Nursery:
@@ -76,6 +80,7 @@ class _Nursery:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(self._wakes.fileno(), warn_on_full_buffer=False)
         self._lines: dict[int, socket.socket] = {}  # by process id
+        self._asking: dict[socket.socket, bytes] = {}  # and what has come of a request
         self._watched = selectors.DefaultSelector()
         for source in (self._listener, self._ends, sys.stdin):
             self._watched.register(source, selectors.EVENT_READ)
@@ -87,6 +92,7 @@ class _Nursery:
             for key, _ in self._watched.select():
                 source: Any = key.fileobj
                 if source is sys.stdin:
+                    signal.set_wakeup_fd(-1)  # nobody listens to it any more
                     self._kill_all()
                     return None
                 if source is self._ends:
@@ -94,29 +100,45 @@ class _Nursery:
                     self._reap()
                 elif source is self._listener:
                     line, _ = self._listener.accept()
-                    asked = self._fork(line)
+                    line.setblocking(False)
+                    self._asking[line] = b""
+                    self._watched.register(line, selectors.EVENT_READ)
+                elif source in self._asking:
+                    asked = self._hear(source)
                     if asked is not None:
                         return asked
                 else:  # whoever asked for it is gone, and needs it no more
                     self._kill(source)
 
-    def _fork(self, line: socket.socket) -> JSON | None:
-        """Fork; return the request in the fork, None in the parent."""
-        line.settimeout(_READING)
+    def _hear(self, line: socket.socket) -> JSON | None:
+        """Take what has come of a request; return it in a fork, once it is whole."""
         try:
-            request: JSON = json.loads(line.makefile("rb").readline())
-        except (OSError, ValueError):
-            line.close()
+            came = line.recv(65536)
+        except OSError:
+            came = b""
+        self._asking[line] += came
+        if came and not came.endswith(b"\n"):
             return None
-        pid = os.fork()
+        request = _request(self._asking.pop(line))
+        forked = request and self._fork(line)
+        if forked is None:
+            self._watched.unregister(line)
+            line.close()
+        return request if forked == 0 else None
+
+    def _fork(self, line: socket.socket) -> int | None:
+        """Fork; return 0 in the fork, its process id in the parent, None if there can be none."""
+        try:
+            pid = os.fork()
+        except OSError:  # too many processes, or too little memory, by now
+            return None
         if pid == 0:
             self._leave(line)
-            return request
+            return 0
         os.setpgid(pid, pid)
         self._lines[pid] = line
-        self._watched.register(line, selectors.EVENT_READ)
         self._tell(line, pid)
-        return None
+        return pid
 
     def _leave(self, line: socket.socket) -> None:
         """Let go of everything that is the parent's."""
@@ -124,7 +146,8 @@ class _Nursery:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         self._watched.close()
-        for source in (self._listener, self._ends, self._wakes, line, *self._lines.values()):
+        lines = (line, *self._lines.values(), *self._asking)
+        for source in (self._listener, self._ends, self._wakes, *lines):
             source.close()
 
     def _reap(self) -> None:
@@ -170,24 +193,37 @@ def _kill_group(pid: int) -> None:
         return
 
 
-def _become(request: JSON, address: str) -> int:
+def _request(line: bytes) -> JSON | None:
+    """Return a request if it is one that can be followed."""
+    try:
+        request = json.loads(line)
+    except ValueError:
+        return None
+    if not isinstance(request, dict) or request.get("kind") not in [*_KINDS]:
+        return None
+    needed = [*_NEEDED.items(), _KINDS[request["kind"]]]
+    return request if all(isinstance(request.get(name), kind) for name, kind in needed) else None
+
+
+def _relative_paths() -> dict[str, str]:
+    """Return the entries of PYTHONPATH that are others in another folder, by what they are here."""
+    given = os.environ.get("PYTHONPATH")
+    entries = given.split(os.pathsep) if given else []
+    return {os.path.abspath(entry): entry for entry in entries if not os.path.isabs(entry)}
+
+
+def _become(request: JSON, address: str, relative: dict[str, str]) -> int:
     """Become a kernel or a run, as a cold process of its own would be; return its exit code."""
     os.environ.clear()
     os.environ.update(request["environment"])
     os.chdir(request["folder"])
+    sys.path[:] = [os.path.abspath(relative[p]) if p in relative else p for p in sys.path]
+    _read_matplotlibrc()
     _say_into(request["log"])
     _seed_anew()
     if request["kind"] == "kernel":
         return _become_kernel(request["arguments"])
     return _become_run(Path(request["file"]), address)
-
-
-def _leave(code: int) -> NoReturn:
-    """End this fork, without the time that it takes to take apart what the parent has imported."""
-    atexit._run_exitfuncs()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
 
 
 def _become_kernel(arguments: list[str]) -> int:
@@ -224,6 +260,14 @@ def _say_into(log: str) -> None:
         os.dup2(given, number)
     os.close(nothing)
     os.close(file)
+
+
+def _read_matplotlibrc() -> None:
+    """Let the matplotlibrc of this folder count, as where matplotlib is imported in it."""
+    matplotlib = sys.modules["matplotlib"]
+    found = matplotlib.rc_params()
+    for params in (matplotlib.rcParams, matplotlib.rcParamsOrig):
+        params.update({name: found[name] for name in found if name != "backend"})
 
 
 def _seed_anew() -> None:

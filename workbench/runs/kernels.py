@@ -21,9 +21,9 @@ from jupyter_core.utils import run_sync
 
 from workbench.runs.warm import Forked
 
-__all__ = ["LOG", "Kernel", "kernel"]
+__all__ = ["KILL", "LOG", "Kernel", "kernel"]
 
-_KILL = getattr(signal, "SIGKILL", signal.SIGTERM)
+KILL = getattr(signal, "SIGKILL", signal.SIGTERM)
 LOG = logging.getLogger("workbench.runs")
 LOG.addHandler(logging.NullHandler())  # else what nbclient logs goes to stderr, unasked
 
@@ -104,8 +104,15 @@ class Kernel(AsyncKernelManager):
         code: int | None = self.process.poll() if self.process else None
         return code
 
-    def memory(self) -> int:
-        """Return the bytes of memory that it and the processes that it started take."""
+    def memory(self, limit: float) -> int:
+        """Return the bytes of memory that it and the processes that it started take.
+
+        What processes share counts once, but is told apart only where the sum is over the limit
+        otherwise, since that takes longer.
+
+        Args:
+            limit: bytes up to which the answer may be too high.
+        """
         if not self.process:
             return 0
         try:
@@ -113,7 +120,8 @@ class Kernel(AsyncKernelManager):
             processes = [itself, *itself.children(recursive=True)]
         except psutil.NoSuchProcess:
             return 0
-        return sum(map(_resident, processes))
+        resident = sum(map(_resident, processes))
+        return resident if resident <= limit else sum(map(_proportional, processes))
 
 
 @contextmanager
@@ -131,7 +139,7 @@ def kernel(warm: str | None = None) -> Iterator[Kernel]:
     try:
         yield made
     finally:
-        made.signal(_KILL)  # where nobody came to shut it down
+        made.signal(KILL)  # where nobody came to shut it down
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -140,3 +148,14 @@ def _resident(process: psutil.Process) -> int:
         return int(process.memory_info().rss)
     except psutil.NoSuchProcess:
         return 0
+
+
+def _proportional(process: psutil.Process) -> int:
+    """Return its memory, of which a page counts by as much as it is of those who share it."""
+    try:
+        share = getattr(process.memory_full_info(), "pss", 0)  # Linux alone has it
+    except psutil.AccessDenied:
+        share = 0
+    except psutil.NoSuchProcess:
+        return 0
+    return int(share) or _resident(process)

@@ -19,6 +19,7 @@ __all__ = ["Narrator", "SweepNarrator"]
 
 _SHOWN = 20  # runs of a live table: those that go on, and the last that have ended
 _FIGURES = 4  # metrics of a run in it
+_OVER = ("done", "failed", "killed", "timed out")  # an interrupted one may go on
 
 
 class Narrator:
@@ -30,14 +31,14 @@ class Narrator:
     """
 
     def __init__(self, cells: list[JSON], title: str) -> None:
-        self._cells = cells
+        self._cells, self._title = cells, title
         watched = sys.stderr.isatty() or in_notebook()
         self._lines = not watched and not is_headless()
         self._bar: Any = progress(len(cells), title, unit="cell") if watched else None
 
     def __call__(self, cell: JSON) -> None:
         """Tell about a cell that starts or ends."""
-        label = cell["heading"] or "(no heading)"
+        label = cell["heading"] or self._title
         if self._bar is not None:
             self._bar.set_description(label, refresh=False)
             self._bar.update(cell["seconds"] is not None)
@@ -72,16 +73,19 @@ class SweepNarrator:
         self._title, self._points = title, points
         self._runs: dict[int, Run] = {}
         self._ended: set[int] = set()
+        self._going: set[int] = set()
         self._live: Any = None
         self._bar: Any = None
         self._lines = False
 
-    def __call__(self, number: int, run: Run) -> None:
-        """Tell about a run that starts or ends."""
-        news = run.seconds is not None and number not in self._ended
+    def __call__(self, number: int, run: Run, *, going: bool) -> None:
+        """Tell about a run that starts, is looked at on its way, or ends."""
+        over = not going and run.state in _OVER
+        news = over and number not in self._ended
         self._runs.pop(number, None)
         self._runs[number] = run  # the newest last
-        if run.seconds is not None:
+        self._going = self._going | {number} if going else self._going - {number}
+        if over:
             self._ended.add(number)
         if self._live is not None:
             self._live.update(self._table(), refresh=True)
@@ -97,11 +101,11 @@ class SweepNarrator:
         title = f"{self._title}: {len(self._ended)} of {len(self._points)} ended"
         table = Table("run", *self._points[0], "state", "seconds", "metrics", title=title)
         for number, run in [*self._runs.items()][-_SHOWN:]:
-            values = [f"{value}" for value in self._points[number].values()]
+            values = [_short(value) for value in self._points[number].values()]
             seconds = "" if run.seconds is None else f"{run.seconds:.1f}"
             figures = [f"{name} {value:.4g}" for name, value in run.metrics.items()]
             shown = ", ".join(figures[:_FIGURES])
-            state = "running" if run.state == "queued" else run.state
+            state = "running" if number in self._going else run.state
             table.add_row(str(number + 1), *values, state, seconds, shown)
         return table
 
@@ -129,6 +133,10 @@ class SweepNarrator:
             self._live.stop()
         if self._bar is not None:
             self._bar.close()
+
+
+def _short(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else f"{value}"
 
 
 def _values(point: JSON) -> str:

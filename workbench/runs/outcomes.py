@@ -78,7 +78,8 @@ def failure(record: JSON, folder: Path) -> RunError:
     where = _where(record["cells"], error)
     rest = f"What was done is in {folder}"
     if record["state"] == "interrupted":
-        return RunInterruptedError(f"interrupted {where}. {rest}", folder=folder)
+        again = f"`workbench resume {record['id']}` goes on"
+        return RunInterruptedError(f"interrupted {where}. {rest}; {again}", folder=folder)
     why = f"{error['name']}: {error['value']}"
     traceback = f"\n\n{error['traceback']}" if error["traceback"] else ""
     if (folder / "kernel.log").exists():

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from workbench.errors import RequestError
+from workbench.errors import RequestError, UnknownNameError
 from workbench.runs.records import Run, RunList
 
 __all__ = ["pick"]
@@ -35,17 +35,25 @@ def pick(runs: RunList, where: Sequence[str], sort: str | None = None) -> RunLis
         runs: oldest first.
         where: conditions on `id`, `state`, `notebook`, `started`, `seconds`, a parameter or a
             metric, such as `"lr>0.01"`; a run that has no such field is left out.
-        sort: a field, from the least to the largest; those without it come first.
+        sort: a field, from the least to the largest; with `-` before it the other way round.
 
     Raises:
-        RequestError: a condition is not understood.
+        RequestError: a condition is not understood, or no run has the field to sort by.
     """
     for text in where:
         holds = _condition(text)
         runs = runs.filter(holds)
     if sort is None:
         return runs
-    return RunList(sorted(runs, key=lambda run: _sortable(_field(run, sort))))
+    name = sort.removeprefix("-")
+    if len(runs) and all(_field(run, name) is None for run in runs):
+        raise UnknownNameError("field of a run", name, _known(runs))
+    ordered = sorted(runs, key=lambda run: _sortable(_field(run, name)), reverse=name != sort)
+    return RunList(ordered)
+
+
+def _known(runs: RunList) -> set[str]:
+    return {*_FIELDS, *(name for run in runs for name in (*run.metrics, *run.parameters))}
 
 
 def _condition(text: str) -> Callable[[Run], bool]:

@@ -38,6 +38,7 @@ __all__ = [
     "rebind",
     "save",
     "secret_variable",
+    "sha256_of",
 ]
 
 SECRET = "(secret)"  # stands for the value of one, wherever that is kept
@@ -100,21 +101,14 @@ def queue(
     """
     path = Path(notebook).expanduser().absolute()
     document = read_notebook(copy or path)
-    known = declared(document) or {}
-    given = prepare(document, parameters)
-    shown = {name: parameter.shown() for name, parameter in known.items()}
-    secret = {name for name in given if known[name].is_secret}
-    kept = {name: SECRET if name in secret else value for name, value in given.items()}
+    told = prepare(document, parameters)
     record: JSON = {
         "format": FORMAT,
         "id": identity or new_id(path),
         "state": "queued",
         "pid": None,
-        "notebook": {"path": str(path), "sha256": _sha256(copy or path), "executed_sha256": None},
-        "parameters": {**shown, **{n: v if is_plain(v) else source_of(v) for n, v in kept.items()}},
-        "given": list(given),
-        "assigned": {name: source_of(value) for name, value in kept.items()},
-        "seed": given.get("seed", shown.get("seed")),
+        "notebook": {"path": str(path), "sha256": sha256_of(copy or path), "executed_sha256": None},
+        **told,
         "queued": journal.now(),
         "started": None,
         "ended": None,
@@ -131,12 +125,15 @@ def queue(
         "requirements": [],
     }
     folder = _new_folder(out, record["id"])
-    save(folder, record, document)
+    save(folder, record, document, Redaction())
     return Run.read(folder)
 
 
 def prepare(document: Any, parameters: Mapping[str, Any]) -> JSON:
-    """Make a notebook ready to be executed, and return the values that it will get.
+    """Make a notebook ready to be executed, and return what its record says of its parameters.
+
+    A secret's value is in neither. One that is not given, and whose environment variable is set,
+    counts as given.
 
     Args:
         document: of a notebook; changed in place.
@@ -145,25 +142,36 @@ def prepare(document: Any, parameters: Mapping[str, Any]) -> JSON:
     Raises:
         RequestError: a value is none that the notebook takes.
     """
-    known = declared(document)
-    given = bind(known, parameters)
+    declares = declared(document)
+    known = declares or {}
+    secret = {name for name, parameter in known.items() if parameter.is_secret}
+    there = {n: os.environ[v] for n in secret if (v := secret_variable(n)) in os.environ}
+    given = bind(declares, {**there, **parameters})
     inject(document, given)
     clear(document)
-    for name, value in given.items():
-        if (known or {})[name].is_secret and isinstance(value, str):
-            os.environ[secret_variable(name)] = value  # written down nowhere
-    return given
+    kept = {name: SECRET if name in secret else value for name, value in given.items()}
+    shown = {name: parameter.shown() for name, parameter in known.items()}
+    return {
+        "parameters": {**shown, **{n: v if is_plain(v) else source_of(v) for n, v in kept.items()}},
+        "given": list(given),
+        "assigned": {name: source_of(value) for name, value in kept.items()},
+        "seed": given.get("seed", shown.get("seed")),
+    }
 
 
-def rebind(run: Run) -> Any:
-    """Return the notebook of a run as it is now, with the values that the run had.
+def rebind(run: Run) -> tuple[Any, JSON]:
+    """Return the notebook of a run as it is now, with its values, and what its record says of it.
 
     Raises:
         RequestError: it is gone, or takes them no more.
     """
     document = read_notebook(run.source)
-    prepare(document, {name: _value(name, text) for name, text in run.record["assigned"].items()})
-    return document
+    assigned = {name: value_of(source) for name, source in run.record["assigned"].items()}
+    told = prepare(document, {name: v for name, v in assigned.items() if v != SECRET})
+    return document, {
+        **told,
+        "notebook": {**run.record["notebook"], "sha256": sha256_of(run.source)},
+    }
 
 
 def secret_variable(name: str) -> str:
@@ -171,11 +179,12 @@ def secret_variable(name: str) -> str:
     return f"WORKBENCH_PARAMETER_{name.upper()}"
 
 
-def save(folder: Path, record: JSON, document: Any) -> None:
+def save(folder: Path, record: JSON, document: Any, redact: Redaction) -> None:
     """Keep the notebook and the record of a run, each whole or as it was, without secrets."""
     import nbformat
 
-    redact = Redaction()
+    if "widgets" in document.metadata:
+        document.metadata["widgets"] = redact(document.metadata["widgets"])
     for place in code_cells(document):
         document.cells[place].outputs = redact(document.cells[place].outputs)
     write_file(folder / "notebook.ipynb", nbformat.writes(document).encode())
@@ -239,11 +248,6 @@ def check_out(out: Path) -> None:
         )
 
 
-def _value(name: str, source: str) -> Any:
-    value = value_of(source)
-    return os.environ[secret_variable(name)] if value == SECRET else value
-
-
 def _new_folder(out: str | Path | None, identity: str) -> Path:
     """Return the run's folder, made and empty.
 
@@ -264,5 +268,6 @@ def _no_folder(folder: Path, error: OSError) -> str:
     return f"out {str(folder)!r} cannot be a run's folder: {error.strerror}"
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """Return the hash of a file's content."""
     return hashlib.sha256(path.read_bytes()).hexdigest()

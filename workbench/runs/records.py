@@ -105,6 +105,12 @@ class Run:
         return list(self._brief["published"])
 
     @property
+    def sweep(self) -> str | None:
+        """The id of the sweep that it is of, or None."""
+        sweep = self._brief.get("sweep")
+        return str(sweep["id"]) if sweep else None
+
+    @property
     def requirements(self) -> list[JSON]:
         """What was required of it, and whether it holds."""
         return list(self._brief.get("requirements") or ())
@@ -206,6 +212,8 @@ def brief_of(record: JSON) -> JSON:
 def remembered(folder: Path) -> dict[str, Any]:
     """Return what the kernel has left in the journals: metrics, published versions, datasets."""
     events, lines = read_lines(folder / "events.jsonl"), read_lines(folder / "metrics.jsonl")
+    trained = {event.get("name") for event in events if event["event"] == "fit"}
+    lines = [line for line in lines if not line.get("carried") or line["training"] in trained]
     loads = [(e["dataset"], e["fingerprint"]) for e in events if e["event"] == "load"]
     return {
         "metrics": {line["name"]: line["value"] for line in lines},

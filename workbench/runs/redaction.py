@@ -1,11 +1,14 @@
 """Secrets kept out of what a run leaves: their values are known, and struck from every text.
 
-Known are the values of environment variables whose names say that they are secret, among them those
-that parameters such as `api_key` come in (`WORKBENCH_PARAMETER_API_KEY`).
+Known are the values of environment variables whose names say that they are secret, from eight
+characters on, and those that secret parameters come in (`WORKBENCH_PARAMETER_API_KEY`), from four
+on: shorter ones are found in too many innocent places. Each is struck as it is and as it stands in
+quotes.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Mapping
@@ -18,7 +21,8 @@ _SECRET = re.compile(
     r"|credentials?)$",
     re.IGNORECASE,
 )
-_SHORTEST = 8  # characters; a shorter value is found in too many innocent places
+_DECLARED = "WORKBENCH_PARAMETER_"
+_SHORTEST, _SHORTEST_DECLARED = 8, 4  # characters
 _STRUCK = "(secret)"
 
 
@@ -34,8 +38,8 @@ class Redaction:
 
     def __init__(self, environment: Mapping[str, str] | None = None) -> None:
         given = os.environ if environment is None else environment
-        values = {v for k, v in given.items() if _SECRET.search(k) and len(v) >= _SHORTEST}
-        found = sorted(values, key=len, reverse=True)  # the whole before its parts
+        forms = {form for name, v in given.items() if _is_secret(name, v) for form in _forms(v)}
+        found = sorted(forms, key=len, reverse=True)  # the whole before its parts
         self._pattern = re.compile("|".join(map(re.escape, found))) if found else None
 
     def __call__(self, data: Any) -> Any:
@@ -49,3 +53,15 @@ class Redaction:
         if isinstance(data, dict):
             return type(data)({key: self(value) for key, value in data.items()})
         return data
+
+
+def _is_secret(name: str, value: str) -> bool:
+    if name.startswith(_DECLARED):
+        return len(value) >= _SHORTEST_DECLARED
+    return bool(_SECRET.search(name)) and len(value) >= _SHORTEST
+
+
+def _forms(value: str) -> tuple[str, ...]:
+    """Return a value as it is, as Python shows it, and as JSON does."""
+    shown = json.dumps(value), json.dumps(value, ensure_ascii=False), repr(value)
+    return value, *(text[1:-1] for text in shown)

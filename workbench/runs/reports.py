@@ -136,7 +136,7 @@ def _provenance(run: Run) -> Html:
         "Data": facts((d["name"], _code(d["fingerprint"])) for d in run.record["datasets"]),
     }
     made = (tag("div", tag("h3", k), c, class_="card") for k, c in cards.items() if c)
-    packages = run.record.get("environment", {}).get("packages", {})
+    packages = (run.record.get("environment") or {}).get("packages") or {}
     return tag(
         "section",
         tag("h2", "Provenance", id="provenance"),
@@ -157,7 +157,7 @@ def _metrics(run: Run) -> Html | None:
 
 
 def _parameters(run: Run) -> Html | None:
-    given = run.record.get("given", [])
+    given = run.record.get("given") or []
     rows = [
         (name, said(value), "given" if name in given else "default")
         for name, value in run.parameters.items()
@@ -173,8 +173,8 @@ def _verification(run: Run) -> Html:
         return tag("p", "Not verified yet: ", _code(f"workbench verify {run.id}"))
     look = "good" if found["verdict"] == "identical" else "bad"
     verdict = tag("span", found["verdict"], class_=f"state {look}")
-    told = [d["text"] for d in found.get("differences", [])]
-    changed = [f"changed since: {text}" for text in found.get("changed", [])]
+    told = [d["text"] for d in found.get("differences") or []]
+    changed = [f"changed since: {text}" for text in found.get("changed") or []]
     return join(
         tag("p", verdict, ", executed again ", moment(found["time"])), _list(told + changed)
     )
@@ -194,8 +194,8 @@ def _requirements(run: Run) -> Html | None:
 
 def _explanation(record: JSON) -> Iterator[tuple[str, str | None]]:
     """Yield what decides the figures of a run besides what the cards say."""
-    notebook, around = record["notebook"], record.get("environment", {})
-    git, hardware = around.get("git"), around.get("hardware", {})
+    notebook, around = record["notebook"], record.get("environment") or {}
+    git, hardware = around.get("git"), around.get("hardware") or {}
     envelope, attempts = record.get("envelope") or {}, record.get("attempts") or []
     yield "run", _code(record["id"])
     yield "notebook", _code(notebook["path"])
@@ -220,7 +220,7 @@ def _explanation(record: JSON) -> Iterator[tuple[str, str | None]]:
     yield "GPUs", ", ".join(hardware.get("gpus") or ["none"])
     yield "platform", around.get("platform")
     yield "Python", around.get("python")
-    yield "torch", around.get("packages", {}).get("torch")
+    yield "torch", (around.get("packages") or {}).get("torch")
 
 
 def _told(value: Any) -> str | None:

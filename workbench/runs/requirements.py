@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import operator
 import re
@@ -13,7 +14,7 @@ from workbench.errors import RequestError
 from workbench.runs.records import Run
 from workbench.types import JSON
 
-__all__ = ["Outcome", "Requirement", "is_good", "last_good"]
+__all__ = ["Outcome", "Requirement", "is_good", "last_good", "to_compare_with"]
 
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,3})?"
 _FORM = re.compile(
@@ -147,6 +148,28 @@ def last_good(run: Run, runs: Sequence[Run]) -> Run | None:
         if other != run and other.source == run.source and other.parameters == run.parameters
     )
     return next(filter(is_good, alike), None)
+
+
+def to_compare_with(runs: Sequence[Run]) -> dict[Run, str]:
+    """Return the runs that later ones need, and what each is: the newest good one of a notebook.
+
+    A run that was judged is also needed by the next with its parameters, which `last_good` looks
+    for. One that was not, such as a quick try or a point of a sweep, is needed by none.
+
+    Args:
+        runs: to look among, oldest first.
+    """
+    good = [run for run in runs if is_good(run)]
+    newest = {run.source: run for run in good}
+    judged = {
+        (run.source, json.dumps(run.parameters, sort_keys=True)): run
+        for run in good
+        if run.requirements
+    }
+    return {
+        **dict.fromkeys(judged.values(), "the last good run with its parameters"),
+        **dict.fromkeys(newest.values(), "the last good run of its notebook"),
+    }
 
 
 def is_good(run: Run) -> bool:

@@ -14,7 +14,7 @@ import shutil
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,7 +26,7 @@ from workbench.errors import RequestError, TamperedError, UnknownNameError
 from workbench.home import home, read_json
 from workbench.runs.index import list_runs
 from workbench.runs.records import ENDED, Run
-from workbench.runs.requirements import is_good
+from workbench.runs.requirements import to_compare_with
 
 __all__ = ["GcResult", "Kind", "Removal", "discard", "gc", "named", "remove"]
 
@@ -63,12 +63,14 @@ class GcResult:
 
     Args:
         runs: that no rule keeps.
+        sweeps: whose runs all go.
         leftovers: what killed processes left: folders, temporary files, locks.
         kept: why a run that no rule keeps stays all the same, by id.
         size: of all that goes, in bytes.
     """
 
     runs: tuple[Removal, ...]
+    sweeps: tuple[Removal, ...]
     leftovers: tuple[Path, ...]
     kept: Mapping[str, str]
     size: int
@@ -99,8 +101,7 @@ def named(what: Sequence[str]) -> list[Removal]:
     """
     meant = dict.fromkeys(pair for name in what for pair in _meant(name))
     removals = [_removal(kind, folder) for kind, folder in meant]
-    for removal in removals:
-        _check_ended(removal)
+    _check_ended(*removals)
     return removals
 
 
@@ -136,8 +137,9 @@ def gc(
 ) -> GcResult:
     """Remove the runs of this home that no rule keeps, and what killed processes left behind.
 
-    Never removed: what is queued or running, has a file called `keep` in its folder, is the last
-    good run of its notebook, or published a model version that is still there.
+    Never removed: what is queued or running, has a file called `keep` in its folder, is needed to
+    compare later runs with, or published a model version that is still there. The runs of a sweep
+    go together and with it, or stay together.
 
     Args:
         keep_days: keeps what began in that many days.
@@ -151,30 +153,30 @@ def gc(
     _check_rules(keep_days, keep_last)
     runs = list_runs()
     old = _old(runs, keep_days, keep_last)
-    good = set({run.source: run for run in runs if is_good(run)}.values())  # the newest of each
-    kept = {run.id: why for run in old if (why := _spared(run, run in good, with_published))}
-    doomed = [_removal("run", run.folder) for run in old if run.id not in kept]
-    gone = []
-    for removal in doomed:
+    good = to_compare_with(runs)
+    kept = {run.id: why for run in old if (why := _spared(run, good.get(run), with_published))}
+    kept |= _bound(runs, {run for run in old if run.id not in kept})
+    gone: list[Removal] = []
+    for group in _groups(run for run in old if run.id not in kept):
         try:
-            gone += [removal] if dry_run or discard([removal]) else []
+            _check_ended(*group)  # before any of it goes
+            gone += group if dry_run or discard(group) else []
         except RequestError as error:  # it was resumed a moment ago, or belongs to somebody else
-            kept[removal.folder.name] = str(error)
+            there = [removal for removal in group if removal.folder.exists()] or group
+            kept |= {removal.folder.name: str(error) for removal in there if removal.kind == "run"}
+            gone += [removal for removal in group if removal not in there]
     leftovers = {path: _size(path) for path in _leftovers()}
     for path in () if dry_run else leftovers:
         _sweep(path)
     if not dry_run:
         _mend_latest()
     size = sum(removal.size for removal in gone) + sum(leftovers.values())
-    return GcResult(tuple(gone), tuple(leftovers), kept, size)
+    runs_gone, sweeps_gone = (tuple(r for r in gone if r.kind == kind) for kind in ("run", "sweep"))
+    return GcResult(runs_gone, sweeps_gone, tuple(leftovers), kept, size)
 
 
 def _meant(name: str) -> Iterator[tuple[Kind, Path]]:
-    """Yield what a name or a folder stands for; of a sweep its runs too, which are still there.
-
-    Raises:
-        RequestError: nothing, or more than one thing.
-    """
+    """Yield what a name or a folder stands for; of a sweep its runs too, which are still there."""
     path = Path(name).expanduser()
     if (path / _RECORDS["run"]).exists():
         yield "run", _checked(path.resolve())
@@ -200,12 +202,7 @@ def _meant(name: str) -> Iterator[tuple[Kind, Path]]:
 
 
 def _checked(folder: Path) -> Path:
-    """Return the folder that somebody gave, if nothing but a run is lost with it.
-
-    Raises:
-        RequestError: it holds more.
-        TamperedError: its run.json is not the record of a run.
-    """
+    """Return the folder that somebody gave, if nothing but a run is lost with it."""
     Run.read(folder)
     for place in (home(), Path.cwd()):
         if place.resolve().is_relative_to(folder):
@@ -251,18 +248,15 @@ def _size(path: Path) -> int:
     return total
 
 
-def _check_ended(removal: Removal) -> None:
-    """Check that nobody works on it, or on a training inside it.
-
-    Raises:
-        RequestError: somebody does.
-    """
-    inner = removal.folder.glob(f"trainings/*/{_RECORDS['training']}")
-    if not all(map(_is_free, (removal.folder / _LOCK, *(p.with_name(_LOCK) for p in inner)))):
-        raise RequestError(
-            f"{removal.kind} {removal.folder.name!r} is running: wait until it has ended, or stop "
-            "it, and remove it then"
-        )
+def _check_ended(*removals: Removal) -> None:
+    """Check that nobody works on them, or on a training inside them."""
+    for removal in removals:
+        inner = removal.folder.glob(f"trainings/*/{_RECORDS['training']}")
+        if not all(map(_is_free, (removal.folder / _LOCK, *(p.with_name(_LOCK) for p in inner)))):
+            raise RequestError(
+                f"{removal.kind} {removal.folder.name!r} is running: wait until it has ended, or "
+                "stop it, and remove it then"
+            )
 
 
 def _is_free(lock: Path) -> bool:
@@ -275,11 +269,7 @@ def _is_free(lock: Path) -> bool:
 
 
 def _moved(removal: Removal) -> list[Path]:
-    """Return the trash that it lies in from now on; none where another process was faster.
-
-    Raises:
-        RequestError: it runs, or may not be moved.
-    """
+    """Return the trash that it lies in from now on; none where another process was faster."""
     trash = None
     _check_ended(removal)
     try:
@@ -340,12 +330,36 @@ def _days(moment: str) -> float:
         return 0.0
 
 
-def _spared(run: Run, good: bool, with_published: bool) -> str:
+def _bound(runs: Sequence[Run], doomed: set[Run]) -> dict[str, str]:
+    """Return which doomed runs stay for the sake of their sweep, and why."""
+    stays = {run.sweep: "of which not all would go" for run in runs if run not in doomed}
+    for folder in _folders("sweep"):
+        if not _is_free(folder / _LOCK):
+            stays[folder.name] = "which is going on"
+    return {
+        run.id: f"it belongs to sweep {run.sweep}, {stays[run.sweep]}"
+        for run in doomed
+        if run.sweep and run.sweep in stays
+    }
+
+
+def _groups(runs: Iterable[Run]) -> list[list[Removal]]:
+    """Return what goes together: each run, or a sweep, first of all, and its runs."""
+    sweeps, groups = _folders("sweep"), dict[str, list[Removal]]()
+    for run in runs:
+        name = run.sweep or run.id
+        if name not in groups:
+            groups[name] = [_removal("sweep", folder) for folder in sweeps if folder.name == name]
+        groups[name].append(_removal("run", run.folder))
+    return list(groups.values())
+
+
+def _spared(run: Run, good: str | None, with_published: bool) -> str:
     """Return why a run stays that no rule keeps; nothing if it goes."""
     if (run.folder / _PIN).exists():
         return "it has a file called keep"
     if good:
-        return "it is the last good run of its notebook"
+        return f"it is {good}"
     there = [ref for ref in run.published if _is_published(ref)]
     return f"it published {', '.join(there)}" if there and not with_published else ""
 

@@ -180,14 +180,19 @@ def asked_points(
     known = declared(read_notebook(notebook)) or {}
     space = parse_alternatives(pairs, known)
     listed = read_points(file) if file else [{}]
-    for point in listed:
-        for name, value in point.items():
-            text = file is not None and file.suffix == ".csv"
-            point[name] = parse_assignments([f"{name}={value}"], known)[name] if text else value
+    if file is not None and file.suffix == ".csv":
+        listed = [
+            {name: parse_assignments([f"{name}={text}"], known)[name] for name, text in row.items()}
+            for row in listed
+        ]
     return [
         point
         for given in listed
-        for point in make_points({**given, **space}, samples=samples, seeds=seeds)
+        for point in make_points(
+            {**{name: [value] for name, value in given.items()}, **space},  # a list is one value
+            samples=samples,
+            seeds=seeds,
+        )
     ]
 
 

@@ -18,20 +18,32 @@ from pathlib import Path
 from typing import Any, Literal
 
 from workbench import journal
-from workbench.errors import RequestError, RunError, TamperedError
+from workbench.errors import (
+    RequestError,
+    RunEnvironmentError,
+    RunError,
+    RunInterruptedError,
+    TamperedError,
+)
 from workbench.home import home, read_json, write_json
 from workbench.runs.environment import changed_facts
 from workbench.runs.execution import work
+from workbench.runs.index import find_run
 from workbench.runs.notebooks import code_cells, has_tag
 from workbench.runs.outputs import compare_outputs
 from workbench.runs.queueing import clear, first_cells, save
 from workbench.runs.records import Run
+from workbench.runs.redaction import Redaction
 from workbench.types import JSON
 
 __all__ = ["Difference", "Verification", "state_hash", "verify"]
 
 _FORMAT = 1
 _FILE = "verification.json"
+_UNEXPLAINED = (
+    "no recorded fact has changed: packages, processor, code, imported modules, and data that "
+    "wb.load gave are alike; what a cell reads besides is not recorded"
+)
 
 
 @dataclass(frozen=True)
@@ -96,22 +108,26 @@ class Verification:
         if self.changed:
             lines += ["changed since:", *(f"  {line}" for line in self.changed)]
         elif self.differences:
-            lines.append(
-                "no recorded fact has changed: version, processor, data and code are alike"
-            )
+            lines.append(_UNEXPLAINED)
+        if any(found.what == "output" for found in self.differences):
+            lines.append("(a cell whose output may differ is tagged nbval-ignore-output)")
         return "\n".join(lines)
 
 
-def verify(run: Run) -> Verification:
+def verify(run: Run | str) -> Verification:
     """Run a run again and compare everything that it left; keep the verdict beside its record.
 
     Args:
-        run: that is done; its own copy of the notebook is executed, in its own folder.
+        run: that is done, or what `find_run` finds it by; its own copy of the notebook is executed,
+            in the notebook's folder.
 
     Raises:
         RequestError: it is not done, or lacks what it needs.
         TamperedError: its executed notebook is not what it wrote.
+        RunInterruptedError: the second run was interrupted, so nothing was proven.
+        RunEnvironmentError: its environment failed, so nothing was proven.
     """
+    run = find_run(run) if isinstance(run, str) else run
     if run.state != "done":
         raise RequestError(
             f"run {run.id} is {run.state}, and only a run that is done can be verified: "
@@ -121,6 +137,8 @@ def verify(run: Run) -> Verification:
     with _scratch(run) as folder:
         try:
             again = work(folder, variables=_surroundings(run, folder))
+        except (RunInterruptedError, RunEnvironmentError):
+            raise  # it disproves nothing
         except RunError as error:
             again, failed = Run.read(folder), str(error)
         else:
@@ -269,28 +287,40 @@ def _scratch(run: Run) -> Iterator[Path]:
     try:
         folder = place / "runs" / run.id
         folder.mkdir(parents=True)
-        attempts = [*run.record["attempts"], run.record]
-        _link_models(place / "models", before=attempts[0]["started"])
+        _link_models(place / "models", run)
         document = nbformat.read(run.notebook, as_version=4)
         clear(document)
         fresh: JSON = {
             **run.record,
             **{"state": "queued", "started": None, "attempts": [], "cells": first_cells(document)},
         }
-        save(folder, fresh, document)
+        save(folder, fresh, document, Redaction())
         yield folder
     finally:
         shutil.rmtree(place, ignore_errors=True)
 
 
-def _link_models(models: Path, *, before: str) -> None:
-    """Let the scratch home know the versions that there were, so that the next has its number."""
+def _link_models(models: Path, run: Run) -> None:
+    """Let the scratch home know the versions that there were, so that the next has its number.
+
+    Of what the run has published, those before its first; of all else, those before it began.
+    """
+    first: dict[str, int] = {}
+    for ref in run.published:
+        name, _, number = ref.partition("@")
+        first[name] = min(int(number), first.get(name, int(number)))
+    began = [*run.record["attempts"], run.record][0]["started"]
     for record in (home() / "models").glob("*/*/version.json"):
+        name, number = record.parent.parent.name, record.parent.name
         with contextlib.suppress(OSError, ValueError, KeyError):
-            if read_json(record)["created"] < before:
-                link = models / record.parent.parent.name / record.parent.name
-                link.parent.mkdir(parents=True, exist_ok=True)
-                os.symlink(record.parent, link)
+            there = int(number) < first[name] if name in first else _made(record) < began
+            if there:
+                (models / name).mkdir(parents=True, exist_ok=True)
+                os.symlink(record.parent, models / name / number)
+
+
+def _made(record: Path) -> str:
+    return str(read_json(record)["created"])
 
 
 def _surroundings(run: Run, folder: Path) -> dict[str, str]:

@@ -16,6 +16,9 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 
@@ -23,15 +26,37 @@ from workbench.errors import RunEnvironmentError
 from workbench.runs.envelopes import Envelope
 from workbench.types import JSON
 
-__all__ = ["Forked", "WarmParent", "can_fork"]
+__all__ = ["Forked", "WarmParent", "can_fork", "warm_parent"]
 
 _PATIENCE = 120.0  # seconds that a parent on a busy machine has for its imports
 _ANSWER = 30.0  # seconds that it has to fork
+_NOT_UP = "the parent of warm runs did not come up, or has more threads than can be forked"
 
 
 def can_fork() -> bool:
     """Return whether processes can be forked here: on Linux, where libraries bear it."""
     return sys.platform == "linux"
+
+
+@contextmanager
+def warm_parent(envelope: Envelope) -> Iterator[str | None]:
+    """Give the address of a warm parent for the while, or None where runs have to start cold.
+
+    That is where nothing can be forked, and where the parent did not come up, which is warned of.
+
+    Args:
+        envelope: of the runs.
+    """
+    address = None
+    with ExitStack() as stack:
+        try:
+            if can_fork():
+                address = stack.enter_context(WarmParent(envelope)).address
+        except RunEnvironmentError:
+            _warn_of_cold(_NOT_UP)
+        except OSError as error:
+            _warn_of_cold(f"the parent of warm runs could not be started ({error})")
+        yield address
 
 
 class WarmParent:
@@ -69,10 +94,7 @@ class WarmParent:
         assert said is not None
         ready, _, _ = select.select([said], [], [], _PATIENCE)
         if not ready or said.readline().strip() != b"ready":
-            raise RunEnvironmentError(
-                "the parent of warm runs did not come up, or has more threads than can be forked: "
-                "run them cold, one process each, with --cold"
-            )
+            raise RunEnvironmentError(f"{_NOT_UP}: run them cold, one process each, with --cold")
 
     def __exit__(
         self,
@@ -102,7 +124,7 @@ class Forked:
             for what is said on stdout and stderr.
 
     Raises:
-        OSError: there is no such parent any more.
+        OSError: there is no such parent any more, or it cannot fork.
     """
 
     stdin = stdout = stderr = None
@@ -115,12 +137,12 @@ class Forked:
             self._line.connect(address)
             self._line.sendall(json.dumps(request).encode() + b"\n")
             self._answers = self._line.makefile("rb")
-            self.pid = int(json.loads(self._answers.readline() or b"0"))
+            self.pid = int(self._answers.readline() or 0)
+            if not self.pid:
+                raise ConnectionError(f"the parent of warm runs at {address} is gone")
         except (OSError, ValueError):
             self._line.close()
             raise
-        if not self.pid:
-            raise ConnectionError(f"the parent of warm runs at {address} is gone")
 
     def poll(self) -> int | None:
         """Return the exit code, negative for a signal, or None while it lives."""
@@ -157,3 +179,7 @@ class Forked:
     def terminate(self) -> None:
         """Ask it to end, by SIGTERM."""
         self.send_signal(15)
+
+
+def _warn_of_cold(why: str) -> None:
+    warnings.warn(f"runs start cold, which takes longer: {why}", stacklevel=4)

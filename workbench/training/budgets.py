@@ -24,12 +24,13 @@ from workbench.training.settings import Settings, planned_steps
 from workbench.training.trainings import Training
 
 __all__ = [
+    "EPOCHS",
     "extended",
     "measured_steps",
     "whole_budget",
 ]
 
-_EPOCHS = 10  # where nothing is said
+EPOCHS = 10  # where nothing is said
 
 _WARM_UP = 3  # steps that are not timed: the first ones allocate
 _TRIAL = 0.04  # of the budget, at most
@@ -59,7 +60,7 @@ def whole_budget(
         more = minutes - sum(p.minutes or 0.0 for p in had if not p.start)
         return (*had, _in_minutes(more, measure)) if minutes > before and more > 0 else had
     total = planned_steps(
-        budget.get("epochs"), budget.get("steps"), steps_per_epoch, default=_EPOCHS
+        budget.get("epochs"), budget.get("steps"), steps_per_epoch, default=EPOCHS
     )
     before = sum(p.planned for p in begun)
     if total < before:

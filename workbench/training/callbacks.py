@@ -98,5 +98,8 @@ class RecordEpochs(Callback):
         for figure in self.figures:
             if figure not in row:
                 known = ", ".join(name for name in row if name not in ("epoch", "step"))
-                raise RequestError(f"{figure!r} is to be recorded, this training has {known}")
+                raise RequestError(
+                    f"{figure!r} is to be recorded, this training has {known}: give the dataset a "
+                    "validation split, or name one of these"
+                )
             record(figure, row[figure], step=int(row["epoch"]))

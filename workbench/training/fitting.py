@@ -24,7 +24,7 @@ from workbench.errors import DivergedError, RequestError, let_go
 from workbench.evaluation.losses import Loss
 from workbench.modes import settled
 from workbench.progress import is_live
-from workbench.training.attempts import left_over, replayed_settings
+from workbench.training.attempts import begin_anew, foreseen, is_another, left_over, longer
 from workbench.training.augmentations import Augment
 from workbench.training.averages import Average
 from workbench.training.budgets import extended, measured_steps, whole_budget
@@ -206,11 +206,15 @@ def _begin(
     then: Settings | None
     if left:
         then = left[1]
-    elif record:
-        then = Settings.from_json(record["settings"])
     else:
-        then = replayed_settings(folder.name, given_budget)
-    plan = make_plan(model, given, asked, loader=loader, callbacks=callbacks, then=then)
+        then = Settings.from_json(record["settings"]) if record else None
+        then = longer(then, foreseen(folder, given_budget))
+    planned = partial(make_plan, model, given, asked, loader=loader, callbacks=callbacks)
+    plan = planned(then=then)
+    if left and journal.is_edited() and is_another(left[1], plan.settings):
+        begin_anew(folder)
+        left = record = None
+        plan = planned(then=None)
     training = Training(plan.settings, folder)
     if record and then is not None:
         check_same(folder.name, then, plan.settings)
@@ -298,7 +302,7 @@ def _run(
         last = training.checkpoint
         if last is not None:
             restore(job, training, read_checkpoint(last.path), str(last.path))
-        with _kept(plan, training):
+        with _kept(plan, training), journal.within(training.name):
             if stopped:
                 training.state = "stopped"
             elif job.step < training.settings.steps:
