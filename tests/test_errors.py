@@ -56,5 +56,5 @@ def test_a_run_error_knows_its_folder(tmp_path: Path) -> None:
 
 def test_of_very_many_names_the_last_are_listed() -> None:
     known = [f"run-{number:03d}" for number in range(100)]
-    said = str(UnknownNameError("run", "xyz", known))
+    said = str(errors.UnknownNameError("run", "xyz", known))
     assert said.startswith("unknown run 'xyz': There are 100, the last of them: run-070, ")

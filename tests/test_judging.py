@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -25,6 +26,15 @@ CELL = "from workbench.journal import record\nrecord('x', x)"
 
 def write(folder: Path, cell: str = CELL) -> Path:
     return write_notebook(folder / "a.ipynb", cell, parameters="x = 1  # a number; 0 < x <= 9")
+
+
+def until_running() -> None:
+    """Wait until a cell of a run of this home runs."""
+    for _ in range(600):
+        if any(run.state == "running" and run.metrics for run in list_runs()):
+            return
+        time.sleep(0.05)
+    raise AssertionError("no run has begun")
 
 
 def ask(*arguments: object) -> Any:
@@ -132,7 +142,7 @@ def test_an_exclusive_run_is_alone(tmp_path: Path) -> None:
     assert isinstance(said.exception, RequestError)
     assert "is going on, and this one was to be alone" in str(said.exception)
     second = command("run", notebook)  # which does not ask to be alone
-    begun(home() / "latest")
+    until_running()
     Run.read(tmp_path / "out").stop()
     first.communicate(timeout=30)
     assert "was to be alone" in str(ask("run", notebook, "--exclusive").exception)
@@ -150,10 +160,7 @@ def test_an_exclusive_run_is_alone(tmp_path: Path) -> None:
 
 def test_stop_ends_a_run_by_its_id(tmp_path: Path) -> None:
     process = command("run", write(tmp_path, SLOW))
-    for _ in range(600):
-        if (home() / "latest" / "metrics.jsonl").exists():
-            break
-        threading.Event().wait(0.05)
+    until_running()
     run = list_runs()["last"]
     assert f"run {run.id} is told to end" in ask("stop", "last").stdout
     process.communicate(timeout=30)
