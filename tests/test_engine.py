@@ -13,7 +13,7 @@ from writing import write_notebook
 
 from workbench.errors import RunError
 from workbench.runs import Run, execute
-from workbench.runs.engine import _collapsed
+from workbench.runs.floods import _collapsed
 from workbench.runs.queueing import Limits
 
 LOUD = """\
@@ -50,9 +50,9 @@ say()"""
 @pytest.fixture
 def strict(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a cell say little."""
-    monkeypatch.setattr("workbench.runs.engine._MOST_TEXT", 1000)
-    monkeypatch.setattr("workbench.runs.engine._MOST_SHOWN", 3000)
-    monkeypatch.setattr("workbench.runs.engine._MOST_RAISED", 2000)
+    monkeypatch.setattr("workbench.runs.floods._MOST_TEXT", 1000)
+    monkeypatch.setattr("workbench.runs.engine.MOST_SHOWN", 3000)
+    monkeypatch.setattr("workbench.runs.floods._MOST_RAISED", 2000)
 
 
 def said(folder: Path) -> list[list[str]]:

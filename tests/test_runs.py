@@ -169,7 +169,7 @@ def test_a_failing_cell_is_named_and_what_was_done_is_kept(
     assert failed.record["error"]["name"] == "ZeroDivisionError"
     assert _cells(failed.notebook)[0].outputs[0].text == "before\n"
     told = capsys.readouterr().err.splitlines()
-    assert re.fullmatch(r"\[1/3\] \(no heading\)  \d\.\d s", told[0])
+    assert re.fullmatch(r"\[1/3\] a  \d\.\d s", told[0])
     assert re.fullmatch(r"\[2/3\] Divide  \d\.\d s and did not end well", told[1])
 
 

@@ -15,11 +15,11 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from queue import Empty
 from typing import Any, Literal
 
+import zmq
 from jupyter_core.utils import run_sync
 from nbclient.exceptions import DeadKernelError
 from nbformat.v4 import new_output
@@ -27,6 +27,7 @@ from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import NotebookExecutionManager
 
 from workbench import journal
+from workbench.runs.floods import CUT_SHOWN, MOST_SHOWN, Told, print_into, shorten, size_of
 from workbench.runs.kernels import KILL, LOG, Kernel
 from workbench.runs.queueing import Limits
 from workbench.types import JSON
@@ -42,9 +43,6 @@ _LEAVING = 2.5  # seconds that the notebook's threads have to end
 _FAREWELL = 2.5  # seconds that it then has for what was registered for its end
 _LOOK_EVERY = 0.2  # seconds between two looks at the memory
 _SOON = 0.01  # seconds between two looks whether the kernel is gone
-_MOST_TEXT = 1_000_000  # characters that one cell may print
-_MOST_SHOWN = 20_000_000  # characters of its results and pictures
-_MOST_RAISED = 100_000  # characters of what it raises, each of text and traceback
 _ANSI = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 
 # What the kernel is told before the first cell and asked after the last, each in one expression;
@@ -165,7 +163,7 @@ class Client(PapermillNotebookClient):  # type: ignore[misc]
         self.kernel_died = False
         self.ended_with: int | None = None
         self._seed, self._limits, self._idle = seed, limits, False
-        self._told: dict[int | str, _Told] = {}  # by cell, or by widget that takes the outputs
+        self._told: dict[int | str, Told] = {}  # by cell, or by widget that takes the outputs
 
     def work(self) -> Exception | None:
         """Run the notebook to its end, its first failure, or a signal; return what went wrong.
@@ -202,6 +200,16 @@ class Client(PapermillNotebookClient):  # type: ignore[misc]
         if said.get("status") == "ok":
             self.facts = json.loads(ast.literal_eval(said["data"]["text/plain"]))
         self._idle = True
+
+    async def _async_check_alive(self) -> None:
+        """Look every second whether the kernel lives, and whether a message waits unseen.
+
+        What nbclient sends for a widget goes past the socket's own bookkeeping, so that the sign of
+        a reply that comes in this moment is lost; to ask the sockets brings it back.
+        """
+        for channel in (self.kc.shell_channel, self.kc.iopub_channel):
+            channel.socket.get(zmq.EVENTS)
+        await super()._async_check_alive()
 
     def start_new_kernel_client(self) -> None:
         """Connect to the kernel, and return when it answers and is heard."""
@@ -263,12 +271,12 @@ class Client(PapermillNotebookClient):  # type: ignore[misc]
             del into[:]
             told.forget()
         if kind == "stream":
-            return _print(content, told, into, outs, take)
+            return print_into(content, told, into, outs, take)
         if kind == "error":
-            _shorten(content)
-        elif told.shown + _size(content) <= _MOST_SHOWN:
-            told.shown += _size(content)
-        elif not self._make_room(_size(content), told, into, outs, cell_index):
+            shorten(content)
+        elif told.shown + size_of(content) <= MOST_SHOWN:
+            told.shown += size_of(content)
+        elif not self._make_room(size_of(content), told, into, outs, cell_index):
             return None
         return take()
 
@@ -291,20 +299,20 @@ class Client(PapermillNotebookClient):  # type: ignore[misc]
         if self.store_widget_state:
             super().set_widgets_metadata()
 
-    def _said(self, outs: list[Any], msg: Any, cell_index: int) -> tuple[_Told, list[Any]]:
+    def _said(self, outs: list[Any], msg: Any, cell_index: int) -> tuple[Told, list[Any]]:
         """Return what is held by the cell, or by the widget that takes its outputs, and where."""
         hooks = self.output_hook_stack[msg["parent_header"].get("msg_id")]
         place = hooks[-1].comm_id if hooks else cell_index
-        return self._told.setdefault(place, _Told()), hooks[-1].outputs if hooks else outs
+        return self._told.setdefault(place, Told()), hooks[-1].outputs if hooks else outs
 
     def _make_room(
-        self, size: int, told: _Told, into: list[Any], outs: list[Any], cell_index: int
+        self, size: int, told: Told, into: list[Any], outs: list[Any], cell_index: int
     ) -> bool:
         """Take out the last that was shown beyond the limit, for another, if that fits."""
         if not told.full:
-            outs.append(new_output("stream", name="stderr", text=_CUT_SHOWN))
+            outs.append(new_output("stream", name="stderr", text=CUT_SHOWN))
             told.full = True
-        if size > _MOST_SHOWN:
+        if size > MOST_SHOWN:
             return False
         if told.last is not None:
             del into[told.last]
@@ -359,83 +367,6 @@ class Client(PapermillNotebookClient):  # type: ignore[misc]
                 return
 
 
-_CUT_TEXT = f"\n[what the cell printed beyond {_MOST_TEXT:,} characters was left out]\n"
-_CUT_SHOWN = (
-    f"\n[what the cell showed beyond {_MOST_SHOWN:,} characters was left out, "
-    "but for the last that fits]\n"
-)
-_CUT_RAISED = "\n[the middle of a long traceback was left out]\n"
-
-
-@dataclass
-class _Told:
-    """What a cell has said that is still there.
-
-    Args:
-        printed: characters of text.
-        shown: characters of results and pictures.
-        full: whether more was shown than is kept.
-        last: place of the last that was shown beyond, among the outputs.
-        clears: whether the next output takes the place of all.
-    """
-
-    printed: int = 0
-    shown: int = 0
-    full: bool = False
-    last: int | None = None
-    clears: bool = False
-
-    def forget(self) -> None:
-        self.printed, self.shown, self.full, self.last, self.clears = 0, 0, False, None, False
-
-
-def _print(
-    content: JSON, told: _Told, into: list[Any], outs: list[Any], take: Callable[[], Any]
-) -> Any:
-    """Take a text, going on with the line that is not finished, as far as there may be more."""
-    if told.printed > _MOST_TEXT:
-        return None
-    line = _unfinished(into, content["name"])
-    text = _collapsed(line + content["text"])
-    left = _MOST_TEXT - told.printed + len(line)
-    told.printed += len(text) - len(line)
-    content["text"] = text[:left]
-    taken = take()
-    if len(text) > left:
-        outs.append(new_output("stream", name="stderr", text=_CUT_TEXT))
-    return taken
-
-
-def _unfinished(outs: list[Any], name: str) -> str:
-    """Take out the line that a stream is in the middle of, and return it."""
-    if not outs or outs[-1]["output_type"] != "stream" or outs[-1]["name"] != name:
-        return ""
-    lines, end, line = outs[-1]["text"].rpartition("\n")
-    if end:
-        outs[-1]["text"] = lines + end
-    else:
-        del outs[-1]
-    return str(line)
-
-
-def _collapsed(text: str) -> str:
-    """Return a text without what carriage returns have overwritten, as a progress bar's."""
-    return "\n".join(map(_written_last, text.split("\n"))) if "\r" in text else text
-
-
-def _written_last(line: str) -> str:
-    kept = line.rstrip("\r")
-    return kept.rpartition("\r")[2] + ("\r" if len(kept) < len(line) else "")
-
-
-def _shorten(content: JSON) -> None:
-    """Cut an error to a size that a notebook bears."""
-    content["evalue"] = content["evalue"][:_MOST_RAISED]
-    text, half = "\n".join(content["traceback"]), _MOST_RAISED // 2
-    if len(text) > _MOST_RAISED:
-        content["traceback"] = [text[:half], _CUT_RAISED, text[-half:]]
-
-
 def _later(seconds: float, act: Callable[[], None]) -> threading.Timer:
     timer = threading.Timer(seconds, act)
     timer.daemon = True
@@ -447,9 +378,3 @@ def _raised(cell: Any) -> str | None:
     """Return what a cell raised that was allowed to, or None."""
     found = [out for out in cell.outputs if out.output_type == "error"]
     return f"{found[-1].ename}: {found[-1].evalue}" if found else None
-
-
-def _size(content: JSON) -> int:
-    data = content.get("data")
-    values = data.values() if isinstance(data, dict) else [content.get("text", "")]
-    return sum(len(value) if isinstance(value, str) else len(str(value)) for value in values)

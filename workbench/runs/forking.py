@@ -230,9 +230,10 @@ def _become_kernel(arguments: list[str]) -> int:
     from ipykernel.kernelapp import launch_new_instance
 
     launcher = importlib.util.find_spec("ipykernel_launcher")
-    os.environ["JPY_PARENT_PID"] = str(os.getppid())
+    os.environ["JPY_PARENT_PID"] = parent = str(os.getppid())
     sys.argv = [str(launcher and launcher.origin), *arguments]
-    launch_new_instance()
+    # of which ipykernel has taken note as it was imported, in the parent
+    launch_new_instance(argv=[*arguments, f"--IPKernelApp.parent_handle={parent}"])
     return 0
 
 
