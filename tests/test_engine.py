@@ -135,3 +135,14 @@ def test_no_thread_holds_a_process_up(begun: str, seconds: float) -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False
     )
     assert (done.returncode, done.stdout, done.stderr) == (7, "bye\n", "")
+
+
+def test_a_reply_that_comes_while_a_widget_is_told_of_is_heard(
+    tmp_path: Path, warm: str | None
+) -> None:
+    """nbclient alone waits for ever, mostly on a busy machine."""
+    cell = (
+        "import ipywidgets\nout = ipywidgets.Output()\nfor i in range(40):\n    with out: print(i)"
+    )
+    notebook = write_notebook(tmp_path / "a.ipynb", *[cell] * 3)
+    assert execute(notebook, {}, limits=Limits(seconds=60), warm=warm).state == "done"
