@@ -177,9 +177,11 @@ def test_values_are_read_by_keyboard(lab: Lab) -> None:
     notebook = started(lab, "python3", "epochs=3")
     expect(view(notebook).locator(".wb-state")).to_have_text("done")
     chart = view(notebook).locator("[data-chart=loss]")
+    while not notebook.messages().get("update_display_data"):
+        notebook.page.wait_for_timeout(100)
+    notebook.page.wait_for_timeout(500)  # the picture makes Lab draw the output anew, unfocused
     expect(chart).to_have_attribute("aria-label", re.compile("training"))  # it is drawn
-    chart.focus()
-    notebook.page.keyboard.press("End")
+    chart.press("End")
     last = notebook.evaluate("training.history['loss'][-1]")
     said = view(notebook).locator("[data-live=values]")
     expect(said).to_contain_text("12")
