@@ -10,8 +10,8 @@ demo: .venv/installed  ## the main job on real data: train by notebook, publish,
 test: .venv/installed  ## every test, notebooks at their small size
 	$(BIN)/python -m pytest -m "not full and not matrix"
 
-matrix: .venv/installed  ## the browser tests on several versions of ipykernel
-	$(BIN)/python -m pytest -m matrix tests/browser
+matrix: .venv/installed  ## the browser tests on several versions of ipykernel, and KServe's client
+	$(BIN)/python -m pytest -m matrix
 
 check: .venv/installed  ## what reads the code without running it
 	$(BIN)/ruff check

@@ -11,6 +11,7 @@ from .models import build as build
 from .models import summary as summary
 from .registry import ModelVersion as ModelVersion
 from .registry import list_models as list_models
+from .registry import promote as promote
 from .registry import publish as publish
 from .registry import version as version
 from .runs import Halving as Halving

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -11,17 +12,18 @@ from torch import Tensor, nn
 from workbench.attached import attached
 from workbench.devices import device_of
 from workbench.errors import RequestError, TamperedError
-from workbench.evaluation import infer
+from workbench.evaluation.calls import Rows
 from workbench.models import construct
-from workbench.preprocessing import Preprocessing
 from workbench.registry.programs import load_program
 from workbench.registry.twins import made_alike
 from workbench.types import JSON
 
-__all__ = ["architecture_of", "rebuild"]
+__all__ = ["architecture_of", "load_state", "rebuild"]
 
 
-def architecture_of(model: nn.Module, raw: Tensor, preprocessing: Preprocessing) -> JSON | None:
+def architecture_of(
+    model: nn.Module, answers: Callable[[nn.Module], Mapping[str, Rows]]
+) -> JSON | None:
     """Return the model's architecture as data, or None where only a program can hold it.
 
     `{"builder": name, "sizes": {...}}` for a built model; `{"class": "module:Name"}` for one whose
@@ -31,10 +33,9 @@ def architecture_of(model: nn.Module, raw: Tensor, preprocessing: Preprocessing)
 
     Args:
         model: to be stored.
-        raw: a few rows to compare by, as `preprocessing.batch` returns them.
-        preprocessing: of the model.
+        answers: what it, or its twin, answers to a few rows to compare by.
     """
-    answers = infer(model, raw, preprocessing)
+    expected = answers(model)
     device = device_of(model)
     name = f"{type(model).__module__}:{type(model).__qualname__}"
     for way in (attached(model).architecture, {"class": name}):
@@ -42,15 +43,30 @@ def architecture_of(model: nn.Module, raw: Tensor, preprocessing: Preprocessing)
             continue
         try:
             twin = construct(way) if "builder" in way else _imported(name)
-            twin.load_state_dict(model.state_dict())
+            load_state(twin, model.state_dict())
             if not made_alike(model, twin):
                 continue
-            same = infer(twin.to(device), raw, preprocessing)
+            found = answers(twin.to(device))
         except Exception:  # whatever a stranger's module or constructor raises, this is no way
             continue
-        if same.shape == answers.shape and torch.allclose(same, answers, equal_nan=True):
+        if list(found) == list(expected) and all(_same(found[k], expected[k]) for k in found):
             return way
     return None
+
+
+def load_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Load tensors into a model that was just made, which takes their precision too.
+
+    Raises:
+        RuntimeError: they do not fit it.
+    """
+    precisions = {value.dtype for value in state.values() if value.is_floating_point()}
+    if len(precisions) == 1:
+        model.to(precisions.pop())  # with what is no part of the state
+    for name, value in (*model.named_parameters(), *model.named_buffers()):
+        if name in state:
+            value.data = value.data.to(state[name].dtype)
+    model.load_state_dict(state, strict=True)
 
 
 def rebuild(architecture: JSON, folder: Path) -> nn.Module:
@@ -78,6 +94,14 @@ def rebuild(architecture: JSON, folder: Path) -> nn.Module:
     if "program" in architecture:
         return load_program(folder / "program.pt2")
     raise TamperedError(f"an architecture of no known kind: {sorted(architecture)}")
+
+
+def _same(a: Rows, b: Rows) -> bool:
+    if not isinstance(a, Tensor) or not isinstance(b, Tensor):
+        return a == b
+    if a.dtype != b.dtype or a.shape != b.shape:
+        return False
+    return torch.allclose(a, b, equal_nan=True) if a.is_floating_point() else torch.equal(a, b)
 
 
 def _imported(name: str) -> nn.Module:

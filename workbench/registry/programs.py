@@ -116,7 +116,9 @@ def check_program(content: bytes) -> None:
                 _check_entry(entry)
                 if entry.filename.endswith(".json"):
                     _check_json(entry.filename, json.loads(archive.read(entry)))
-    except (zipfile.BadZipFile, json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (zipfile.BadZipFile, ValueError, RecursionError, RuntimeError, EOFError) as error:
+        if isinstance(error, TamperedError):
+            raise
         raise TamperedError(f"the program is not an archive of torch.export: {error}") from None
 
 
@@ -124,6 +126,8 @@ def _check_entry(entry: zipfile.ZipInfo) -> None:
     empty_samples = _NO_SAMPLES.fullmatch(entry.filename) and entry.file_size == 0
     if not (_ENTRIES.fullmatch(entry.filename) or empty_samples):
         raise _refused(entry.filename, f"holds {entry.file_size} bytes of an unknown kind")
+    if entry.compress_type != zipfile.ZIP_STORED:  # nor could it be read without bound
+        raise _refused(entry.filename, "is compressed")
 
 
 def _check_json(entry: str, value: Any, key: str = "") -> None:

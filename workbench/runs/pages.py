@@ -37,7 +37,7 @@ _POLICY = (
     "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
     "base-uri 'none'; form-action 'none'"
 )
-_VOID = {"br", "hr", "img", "meta", "mprescripts", "mspace", "wbr"}
+_VOID = {"br", "hr", "img", "input", "link", "meta", "mprescripts", "mspace", "wbr"}
 _LOST = {  # with all that is in them
     *("script", "style", "template", "iframe", "object", "noscript", "svg", "title", "textarea"),
     *("select", "button", "noembed", "noframes", "video", "audio", "canvas", "annotation"),

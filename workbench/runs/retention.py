@@ -376,6 +376,7 @@ def _leftovers() -> Iterator[Path]:
         yield from (t for t in trash if _size(t) or _is_old(t))  # an empty one may be filled yet
     for name in ("run.json", "notebook.ipynb"):
         yield from filter(_is_old, (home() / "runs").glob(f"*/.{name}.*"))
+    yield from filter(_is_old, (home() / "models").glob("*/.[0-9]*.*"))  # of killed publishers
     for places in ("runs/*/.lock", "trainings/*/.lock", "locks/*.lock"):
         yield from (lock for lock in home().glob(places) if _is_left(lock))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import shutil
 import tempfile
@@ -25,7 +26,8 @@ from workbench.errors import (
     RunInterruptedError,
     TamperedError,
 )
-from workbench.home import home, read_json, write_json
+from workbench.home import home, read_json, write_file, write_json
+from workbench.journal import read_lines
 from workbench.runs.environment import changed_facts
 from workbench.runs.execution import work
 from workbench.runs.index import find_run
@@ -317,6 +319,11 @@ def _link_models(models: Path, run: Run) -> None:
             if there:
                 (models / name).mkdir(parents=True, exist_ok=True)
                 os.symlink(record.parent, models / name / number)
+    for log in (home() / "models").glob("*/log.jsonl"):  # who has moved which alias
+        lines = [line for line in read_lines(log) if line["when"] < began]
+        if lines and (models / log.parent.name).is_dir():
+            text = "".join(json.dumps(line) + "\n" for line in lines)
+            write_file(models / log.parent.name / log.name, text.encode())
 
 
 def _made(record: Path) -> str:

@@ -1,52 +1,42 @@
-"""The HTTP application of one service: its routes, and every error as `{"error": "..."}`.
-
-The V2 routes are those of the Open Inference Protocol; V1 has `:predict` by rows. A prediction is
-the list of a row's outputs, the same numbers as V2's `output`.
-"""
+"""The HTTP application of a server: its routes, and every error as `{"error": "..."}`."""
 
 from __future__ import annotations
 
-import functools
+import asyncio
 import logging
 import secrets
 import time
 import traceback
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 
-import torch
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
-from starlette.routing import Route
-from torch import Tensor
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive, Scope, Send
 
-import workbench
-from workbench.errors import RequestError
-from workbench.serving.batching import FullError, InferenceThread
-from workbench.serving.protocol import (
-    EXTENSIONS,
-    HEADER,
-    encode,
-    read_infer,
-    read_instances,
-    write_answer,
-    write_predictions,
+from workbench.errors import RequestError, ServiceError
+from workbench.serving.answering import Answering
+from workbench.serving.answers import Answer, Events, Refusal, json_answer
+from workbench.serving.batching import Batcher
+from workbench.serving.describing import (
+    config,
+    metadata,
+    server_metadata,
+    v1_metadata,
+    v1_status,
 )
+from workbench.serving.openapi import NOT_OFFERED, openapi_document
+from workbench.serving.pages import asset, docs_page, home_page
+from workbench.serving.repository import Repository
+from workbench.serving.requests import Endpoint, Request, Route, Routes
 from workbench.serving.security import Guard
 from workbench.serving.served import Served
+from workbench.serving.shelf import Counters, Shelf
 from workbench.types import JSON
 
-__all__ = ["MAX_BODY", "Application", "Stats"]
-
-MAX_BODY = 64 * 2**20  # bytes
-_RETRY_AFTER = "1"  # second; a line of requests moves on faster than that
+__all__ = ["Application", "Stats"]
 
 _log = logging.getLogger("workbench.serving")
 _log.addHandler(logging.NullHandler())  # nothing prints into whichever cell runs
-
-_Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 @dataclass(frozen=True)
@@ -57,42 +47,73 @@ class Stats:
         requests: that asked for an inference.
         errors: those of them that were answered with an error.
         mean_seconds: from the whole request to its answer, over those without one; None before any.
+        rows: that the model answered.
+        batches: that it was asked with.
+        waiting: requests of the whole server that are in the line or being answered.
+        refused: requests that were not taken, by status: 429 the line was full, 504 too late.
     """
 
     requests: int
     errors: int
     mean_seconds: float | None
-
-
-@dataclass
-class _Counters:
-    requests: int = 0
-    errors: int = 0
-    answered: int = 0
-    seconds: float = 0.0
+    rows: int
+    batches: int
+    waiting: int
+    refused: dict[int, int]
 
 
 class Application:
-    """Answers for one model, which can be swapped between two requests.
+    """Answers for the models of a shelf.
 
     Args:
-        served: what answers.
+        shelf: the models, which may change between two requests.
+        batcher: whose thread they work in.
         token: what requests carry.
-        host: the address the service is bound to.
+        admin_token: what those carry that load and unload models; None lets nobody.
+        host: the address the server is bound to.
+        allowed_hosts: names that it may be asked by besides, for proxies.
     """
 
-    def __init__(self, served: Served, *, token: str, host: str) -> None:
-        self.served = served  # each request reads it once, so a swap never shows half
-        self._thread = InferenceThread()
-        self._counters = _Counters()
+    def __init__(
+        self,
+        shelf: Shelf,
+        batcher: Batcher,
+        *,
+        token: str,
+        admin_token: str | None,
+        host: str,
+        allowed_hosts: Collection[str],
+    ) -> None:
+        self.shelf, self.batcher = shelf, batcher
         self.last_error: str | None = None  # the text alone: a traceback would keep the model
-        self.asgi = Guard(self._routes(), token=token, host=host)
+        self._routes = self._table(Answering(shelf, batcher), Repository(shelf))
+        self.asgi = Guard(
+            self, token=token, admin_token=admin_token, host=host, allowed_hosts=allowed_hosts
+        )
 
-    def stats(self) -> Stats:
-        """Return what was counted so far."""
-        count = self._counters
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request that the guard has let pass."""
+        request = Request(scope, receive)
+        try:
+            answer = await self._answer(request)
+        except ClientDisconnect:
+            return  # nobody listens
+        await answer.send(send)
+
+    def stats(self, name: str) -> Stats:
+        """Return what was counted of a name so far."""
+        count = self.shelf.counters.get(name, Counters())
         mean = count.seconds / count.answered if count.answered else None
-        return Stats(count.requests, count.errors, mean)
+        tallies = self.shelf.tallies(name)
+        return Stats(
+            count.requests,
+            count.errors,
+            mean,
+            sum(tally.rows for tally in tallies),
+            sum(tally.batches for tally in tallies),
+            self.batcher.waiting,
+            dict(count.refused),
+        )
 
     def keep(self, error: BaseException, what: str) -> None:
         """Keep an error's traceback as `last_error`, and log it.
@@ -104,193 +125,164 @@ class Application:
         _log.error("%s failed", what, exc_info=error)
         self.last_error = f"{what} failed\n{''.join(traceback.format_exception(error))}"
 
-    def close(self) -> None:
-        """Let the inference thread end."""
-        self._thread.close()
-
-    def _routes(self) -> Starlette:
-        model = "/v2/models/{model}"
-        routes: list[tuple[str, str, _Endpoint]] = [
-            ("GET", "/v2/health/live", _health),
-            ("GET", "/v2/health/ready", _health),
-            ("GET", "/v2", _server),
-            ("GET", "/v2/", _server),
-            ("POST", "/v1/models/{model}:predict", self._counted(self._predict)),
-        ]
-        for root in (model, f"{model}/versions/{{version}}"):
-            routes += [
-                ("GET", root, self._metadata),
-                ("GET", f"{root}/ready", self._ready),
-                ("POST", f"{root}/infer", self._counted(self._infer)),
-            ]
-        app = Starlette(
-            routes=[Route(path, self._told(end), methods=[method]) for method, path, end in routes],
-            exception_handlers={HTTPException: _refused},
-        )
-        app.router.redirect_slashes = False  # clients of the protocol follow no redirect
-        return app
-
-    async def _metadata(self, request: Request) -> Response:
-        served = self._named(request)
-        classes = list(served.preprocessing.classes)
-        return _json(
-            {
-                "name": served.name,
-                "versions": [served.version],
-                "platform": "pytorch",
-                **served.signature.to_json(),
-                **({"classes": classes} if classes else {}),  # a regression has none
-            }
-        )
-
-    async def _ready(self, request: Request) -> Response:
-        return _json({"name": self._named(request).name, "ready": True})
-
-    async def _infer(self, request: Request) -> Response:
-        served = self._named(request)
-        body = await _body(request)
-        asked = read_infer(body, request.headers.get(HEADER), served.signature)
-        (array,) = asked.inputs.values()
-        # A copy: the bytes of a body are read-only, and may not lie as torch wants them.
-        output = await self._answer(served, torch.from_numpy(array.copy()))
-        outputs = {served.signature.outputs[0].name: output.numpy()}
-        told = write_answer(asked, served.name, served.version, outputs)
-        if told.header_length is None:
-            return Response(told.body, media_type="application/json")
-        headers = {HEADER: str(told.header_length)}
-        return Response(told.body, headers=headers, media_type="application/octet-stream")
-
-    async def _predict(self, request: Request) -> Response:
-        served = self._named(request)
-        instances = read_instances(await _body(request))
-        rows = served.preprocessing.batch(instances)
-        if len(rows) != len(instances):
-            raise RequestError(
-                f"instances has {len(instances)} entries of one row: expected a list of rows"
+    async def _answer(self, request: Request) -> Answer | Events:
+        """Return the answer to a request, whatever its endpoint raises being told as one."""
+        try:
+            route, request.params = self._routes.find(
+                request.scope["method"], request.scope["path"]
             )
-        output = await self._answer(served, rows)
-        return Response(write_predictions(output.numpy()), media_type="application/json")
+        except Refusal as refusal:
+            return refusal.answer()
+        counters = self.shelf.counters.get(request.params.get("model", ""))
+        if not route.counted or counters is None:
+            return await self._told(route.endpoint, request)
+        return await self._counted(route.endpoint, request, counters)
 
-    async def _answer(self, served: Served, rows: Tensor) -> Tensor:
-        return await self._thread.run(functools.partial(served.answer, rows))
-
-    def _named(self, request: Request) -> Served:
-        """Return the model that a path names.
-
-        Raises:
-            HTTPException: it is not here.
-        """
-        served, asked = self.served, request.path_params
-        if asked["model"] != served.name:
-            raise HTTPException(
-                404, f"unknown model {asked['model']!r:.120}: this service has {served.name!r}"
-            )
-        if asked.get("version", served.version) != served.version:
-            raise HTTPException(
-                404,
-                f"unknown version {asked['version']!r:.40} of {served.name!r}: "
-                f"this service has {served.version!r}",
-            )
-        return served
-
-    def _counted(self, endpoint: _Endpoint) -> _Endpoint:
-        """Return the endpoint, its requests, errors and seconds counted."""
-
-        @functools.wraps(endpoint)
-        async def counted(request: Request) -> Response:
-            count, started = self._counters, time.perf_counter()
-            count.requests += 1
-            try:
-                answer = await endpoint(request)
-            except BaseException:
-                count.errors += 1
-                raise
+    async def _counted(
+        self, endpoint: Endpoint, request: Request, count: Counters
+    ) -> Answer | Events:
+        """Return the endpoint's answer, its requests, errors and seconds counted."""
+        started = time.perf_counter()
+        count.requests += 1
+        try:
+            answer = await self._told(endpoint, request)
+        except BaseException:
+            count.errors += 1
+            raise
+        status = answer.status if isinstance(answer, Answer) else 200
+        if status >= 400:
+            count.errors += 1
+            if status in (429, 503, 504):
+                count.refused[status] += 1
+        else:
             count.answered += 1
             count.seconds += time.perf_counter() - started
-            return answer
+        return answer
 
-        return counted
+    async def _told(self, endpoint: Endpoint, request: Request) -> Answer | Events:
+        try:
+            return await endpoint(request)
+        except Refusal as refusal:
+            return refusal.answer()
+        except RequestError as error:
+            return Refusal(400, str(error)).answer()
+        except ServiceError as error:  # a live model cannot be followed any more
+            return Refusal(503, str(error)).answer()
+        except ClientDisconnect:
+            raise
+        except Exception as error:
+            number = secrets.token_hex(8)
+            self.keep(error, f"request {number}")
+            raised = f"the model raised {type(error).__name__}"
+            where = "service.last_error in the kernel, or stderr of workbench serve,"
+            return Refusal(500, f"{raised}; {where} has request {number}").answer()
 
-    def _told(self, endpoint: _Endpoint) -> _Endpoint:
-        """Return the endpoint with whatever it raises told as an answer."""
+    def _table(self, ask: Answering, repository: Repository) -> Routes:
+        """Return the routes; a model's own exist for its default, a version and an alias."""
+        get, post = "GET", "POST"
+        routes = [
+            Route(get, "/", self._home),
+            Route(get, "/docs", self._docs),
+            Route(get, "/openapi.json", self._openapi),
+            Route(get, "/assets/{name}", _asset),
+            Route(get, "/v2/health/live", _live),
+            Route(get, "/v2/health/ready", self._ready),
+            Route(get, "/v2", _server),
+            Route(get, "/v2/", _server),
+            Route(get, "/v2/models", self._names),
+            Route(get, "/v2/models/stats", self._all_stats),
+            Route(post, "/v2/repository/index", repository.index),
+            Route(post, "/v2/repository/models/{model}/load", repository.load),
+            Route(post, "/v2/repository/models/{model}/unload", repository.unload),
+            Route(get, "/v1/models", self._names),
+        ]
+        for root in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
+            routes += [
+                Route(post, f"{root}/infer", ask.infer, counted=True),
+                Route(post, f"{root}/generate", ask.generate, counted=True),
+                Route(post, f"{root}/generate_stream", ask.generate_stream, counted=True),
+                Route(get, root, self._metadata),
+                Route(get, f"{root}/ready", self._model_ready),
+                Route(get, f"{root}/config", self._config),
+                Route(get, f"{root}/stats", self._stats),
+            ]
+        for place in ("", "/versions/{version}", "/labels/{version}"):
+            root = f"/v1/models/{{model}}{place}"
+            routes += [
+                Route(post, f"{root}:predict", ask.predict_v1, counted=True),
+                Route(get, f"{root}/metadata", self._v1_metadata),
+                Route(get, root, self._v1_status),
+            ]
+        for root in ("/models/{model}", "/models/{model}/versions/{version}"):
+            routes.append(Route(post, f"{root}/predict", ask.predict, counted=True))
+        routes += [Route(method, path, _refuse) for path in NOT_OFFERED for method in (get, post)]
+        return Routes(routes)
 
-        @functools.wraps(endpoint)
-        async def told(request: Request) -> Response:
-            try:
-                return await endpoint(request)
-            except HTTPException:
-                raise
-            except RequestError as error:
-                return _error(400, str(error))
-            except FullError as error:
-                return _error(429, f"{error}: try again later", {"Retry-After": _RETRY_AFTER})
-            except ClientDisconnect:
-                return _error(400, "the client left before its request was whole")
-            except Exception as error:
-                number = secrets.token_hex(8)
-                self.keep(error, f"request {number}")
-                raised = f"the model raised {type(error).__name__}"
-                where = "service.last_error in the kernel, or stderr of workbench serve,"
-                return _error(500, f"{raised}; {where} has request {number}")
+    def _named(self, request: Request) -> Served:
+        return self.shelf.find(request.params["model"], request.params.get("version"))
 
-        return told
+    async def _home(self, request: Request) -> Answer:
+        return await asyncio.to_thread(home_page, list(self.shelf))
 
+    async def _docs(self, request: Request) -> Answer:
+        return await asyncio.to_thread(lambda: docs_page(openapi_document(list(self.shelf))))
 
-async def _health(_: Request) -> Response:
-    return _json({"live": True, "ready": True})
+    async def _openapi(self, request: Request) -> Answer:
+        return json_answer(await asyncio.to_thread(openapi_document, list(self.shelf)))
 
+    async def _ready(self, request: Request) -> Answer:
+        if self.batcher.is_draining or self.shelf.loading:
+            why = "stopping" if self.batcher.is_draining else "loading a model"
+            raise Refusal(503, f"the service is {why}", headers={"Retry-After": "1"})
+        return json_answer({"live": True, "ready": True})
 
-async def _server(_: Request) -> Response:
-    return _json({"name": "workbench", "version": workbench.__version__, "extensions": EXTENSIONS})
+    async def _names(self, request: Request) -> Answer:
+        return json_answer({"models": list(dict.fromkeys(served.name for served in self.shelf))})
 
+    async def _metadata(self, request: Request) -> Answer:
+        served = self._named(request)
+        versions = [other.version for other in self.shelf.versions(served.name)]
+        return json_answer(metadata(served, sorted(versions, key=int)))
 
-async def _refused(request: Request, error: Exception) -> Response:
-    """Return the answer to a route that is not there, or not by this method."""
-    assert isinstance(error, HTTPException)
-    asked = f"{request.method} {request.url.path}"[:200]
-    if error.status_code == 405:
-        allowed = ", ".join(sorted((error.headers or {})["Allow"].split(", ")))
-        return _error(405, f"{asked} is not offered: expected {allowed}", {"Allow": allowed})
-    if error.detail == "Not Found":
-        return _error(404, f"there is no {asked}: GET /v2 says what this service is")
-    return _error(error.status_code, error.detail, error.headers)
+    async def _model_ready(self, request: Request) -> Answer:
+        return json_answer({"name": self._named(request).name, "ready": True})
 
+    async def _config(self, request: Request) -> Answer:
+        return json_answer(config(self._named(request)))
 
-async def _body(request: Request) -> bytes:
-    """Return the body of a request, having checked that it is plain and not too large.
+    async def _stats(self, request: Request) -> Answer:
+        return json_answer({"model_stats": [self._tally(self._named(request))]})
 
-    One that is too large is read on for as long again without being kept: a client that is still
-    sending hears nothing.
+    async def _all_stats(self, request: Request) -> Answer:
+        return json_answer({"model_stats": [self._tally(served) for served in self.shelf]})
 
-    Raises:
-        HTTPException: it is encoded, or larger than 64 MiB.
-    """
-    encoding = request.headers.get("content-encoding", "identity")
-    if encoding.lower() != "identity":
-        raise HTTPException(
-            415, f"Content-Encoding {encoding!r:.40} is not offered: send the body as it is"
-        )
-    size, parts = 0, []
-    async for part in request.stream():
-        size += len(part)
-        if size <= MAX_BODY:
-            parts.append(part)
-        else:
-            parts.clear()
-        if size > 2 * MAX_BODY:
-            break
-    if size > MAX_BODY:
-        raise HTTPException(
-            413, f"the body is larger than {MAX_BODY} bytes: send the rows in several requests"
-        )
-    return b"".join(parts)
+    def _tally(self, served: Served) -> JSON:
+        return self.shelf.tally(served).to_json(served.name, served.version)
+
+    async def _v1_status(self, request: Request) -> Answer:
+        served = self._named(request)
+        named = "version" in request.params
+        models = [served] if named else self.shelf.versions(served.name)
+        return json_answer(v1_status(served.name, models))
+
+    async def _v1_metadata(self, request: Request) -> Answer:
+        return json_answer(v1_metadata(self._named(request)))
 
 
-def _error(status: int, reason: str, headers: Mapping[str, str] | None = None) -> Response:
-    return Response(
-        encode({"error": reason}), status, dict(headers or {}), media_type="application/json"
-    )
+async def _refuse(request: Request) -> Answer:
+    raise Refusal(501, f"{request.scope['path']} is not offered: send the tensors in the request")
 
 
-def _json(data: JSON) -> Response:
-    return Response(encode(data), media_type="application/json")
+async def _live(request: Request) -> Answer:
+    return json_answer({"live": True})
+
+
+async def _server(request: Request) -> Answer:
+    return json_answer(server_metadata())
+
+
+async def _asset(request: Request) -> Answer:
+    found = asset(request.params["name"])
+    if found is None:
+        raise Refusal(404, "there is no such file")
+    return found

@@ -1,50 +1,370 @@
-"""The one thread that a service's model works in, and the bounded line of requests before it.
+"""The one thread that a server's models work in, and the bounded line of requests before it.
 
-A full line refuses at once: a service that answers late answers nobody.
+Whenever the thread is free it takes what is there: the requests at the head of the line that can be
+answered together become one batch, and the event loop is woken once for all their answers. Nobody
+waits for a batch to fill, and nothing polls. A full line refuses at once: a service that answers
+late answers nobody.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+import contextlib
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Hashable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from functools import partial
+from queue import Empty, SimpleQueue
+from typing import Any, Protocol, TypeVar
 
-__all__ = ["FullError", "InferenceThread"]
+import numpy as np
+from starlette.requests import ClientDisconnect
 
-_LINE = 64  # requests: those waiting and the one being answered
+from workbench.serving.answers import Refusal
+from workbench.serving.served import Served
+from workbench.serving.tallies import BatchTimes, Tally
+from workbench.serving.tensors import Array
+from workbench.types import JSON
 
-_Answer = TypeVar("_Answer")
+__all__ = ["MAX_BYTES", "MAX_REQUESTS", "MAX_ROWS", "Batcher", "Connection"]
+
+MAX_ROWS = 256  # that go through a model at once; a larger request goes in parts
+MAX_REQUESTS = 512  # in the line, with those being answered
+MAX_BYTES = 256 * 2**20  # of all their inputs
+_LONGEST = 60  # seconds that a client is told to stay away at most
+
+_T = TypeVar("_T")
 
 
-class FullError(Exception):
-    """The line of requests is full; the client is to come back later."""
+class Connection(Protocol):
+    """What a connection offers to whoever answers its request."""
+
+    on_gone: Callable[[], None] | None
 
 
-class InferenceThread:
-    """Runs one piece of work at a time off the event loop, in the order of arrival.
+@dataclass(eq=False, slots=True)
+class _Ticket:
+    """One accepted request: its rows, how far they have come, and who waits for the answer."""
 
-    `run` is called from one event loop only, so the count needs no lock.
+    served: Served
+    inputs: dict[str, Array]
+    key: Hashable
+    rows: int
+    size: int
+    tally: Tally
+    future: asyncio.Future[dict[str, Array]]
+    accepted: float
+    begun: float = 0.0
+    taken: int = 0
+    parts: list[dict[str, Array]] = field(default_factory=list)
+    weights: JSON = field(default_factory=dict)
+    error: Exception | None = None
+
+    def take(self, n: int) -> tuple[_Ticket, int, int]:
+        """Take the next `n` rows at most."""
+        start = self.taken
+        self.taken = min(self.rows, start + n)
+        return self, start, self.taken
+
+    def cut(self, start: int, stop: int) -> dict[str, Array]:
+        """Return some of the rows."""
+        if stop - start == self.rows:
+            return self.inputs
+        return {name: rows[start:stop] for name, rows in self.inputs.items()}
+
+
+@dataclass(eq=False, slots=True)
+class _Errand:
+    """Something else that only the inference thread may do."""
+
+    work: Callable[[], Any]
+    future: asyncio.Future[Any]
+
+
+_Part = tuple[_Ticket, int, int]
+
+
+class Batcher:
+    """A line of requests and the thread that answers them.
+
+    All methods but `close` are called in the event loop that is given.
+
+    Args:
+        loop: that waits for the answers.
     """
 
-    def __init__(self) -> None:
-        self._waiting = 0
-        self._executor = ThreadPoolExecutor(1, thread_name_prefix="workbench-inference")
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._inbox: SimpleQueue[_Ticket | _Errand | None] = SimpleQueue()
+        self._waiting: set[_Ticket] = set()
+        self._bytes = 0
+        self._busy, self._done = 0.0, 0.0  # seconds of work, and requests answered in them
+        self._draining = False
+        self._thread = threading.Thread(target=self._work, name="workbench-inference", daemon=True)
+        self._thread.start()
 
-    async def run(self, work: Callable[[], _Answer]) -> _Answer:
-        """Return what `work` returns, once it is its turn.
+    @property
+    def waiting(self) -> int:
+        """How many requests are in the line, with those being answered."""
+        return len(self._waiting)
+
+    @property
+    def oldest(self) -> float:
+        """Seconds that the oldest of them has been here; 0 where there is none."""
+        accepted = min((ticket.accepted for ticket in self._waiting), default=None)
+        return 0.0 if accepted is None else time.perf_counter() - accepted
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether it takes nothing more."""
+        return self._draining
+
+    def check_room(self, size: int = 0) -> None:
+        """Raise where a request of `size` bytes would not be taken; asked before it is read, too.
 
         Raises:
-            FullError: as many requests as may wait do already.
+            Refusal: 429 with the seconds until there is room, or 503 where the server is stopping.
         """
-        if self._waiting >= _LINE:
-            raise FullError(f"{self._waiting} requests are waiting already")
-        self._waiting += 1
+        if self._draining:
+            raise Refusal(503, "the service is stopping: ask again in a moment", _later(1))
+        if len(self._waiting) >= MAX_REQUESTS or self._bytes + size > MAX_BYTES:
+            wait = len(self._waiting) * self._busy / max(self._done, 1)
+            raise Refusal(
+                429,
+                f"{len(self._waiting)} requests are waiting already: try again later",
+                _later(wait),
+            )
+
+    async def answer(
+        self,
+        served: Served,
+        inputs: dict[str, Array],
+        tally: Tally,
+        *,
+        key: Hashable = None,
+        timeout: float | None = None,
+        connection: Connection | None = None,
+    ) -> tuple[dict[str, Array], JSON]:
+        """Return the outputs for checked inputs, once it is their turn, and by which weights.
+
+        Args:
+            served: what answers.
+            inputs: by name; all have as many rows.
+            tally: where it is counted.
+            key: requests are only batched with those of an equal key: outputs and parameters.
+            timeout: seconds after which nobody wants the answer, or None.
+            connection: of the client; when it is lost, the request leaves the line.
+
+        Raises:
+            Refusal: 429 or 503 as `check_room` says, or 504 after the timeout.
+            ClientDisconnect: the client is gone.
+        """
+        size = sum(rows.nbytes for rows in inputs.values())
+        self.check_room(size)
+        shapes = tuple((name, rows.dtype.str, rows.shape[1:]) for name, rows in inputs.items())
+        rows = len(next(iter(inputs.values())))
+        future: asyncio.Future[dict[str, Array]] = self._loop.create_future()
+        ticket = _Ticket(
+            served, inputs, (id(served), shapes, key), rows, size, tally, future,
+            time.perf_counter(),
+        )  # fmt: skip
+        timer = (
+            None
+            if timeout is None
+            else self._loop.call_later(timeout, _end, ticket, _late(timeout))
+        )
+        if connection is not None:
+            connection.on_gone = partial(_end, ticket, ClientDisconnect())
+        self._waiting.add(ticket)
+        self._bytes += size
+        self._inbox.put(ticket)
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+            outputs = await future
+        except (ClientDisconnect, asyncio.CancelledError):
+            tally.cancelled += 1
+            raise
+        except Exception:
+            tally.fail.add(time.perf_counter() - ticket.accepted)
+            raise
         finally:
-            self._waiting -= 1
+            self._waiting.discard(ticket)
+            self._bytes -= size
+            if timer is not None:
+                timer.cancel()
+            if connection is not None:
+                connection.on_gone = None
+        now = time.perf_counter()
+        tally.answered(now - ticket.accepted, rows, ticket.begun - ticket.accepted)
+        return outputs, ticket.weights
+
+    async def run(self, work: Callable[[], _T]) -> _T:
+        """Return what `work` returns, done in the inference thread between two batches."""
+        future: asyncio.Future[_T] = self._loop.create_future()
+        self._inbox.put(_Errand(work, future))
+        return await future
+
+    async def drain(self) -> None:
+        """Take nothing more; return when everything that was taken is answered."""
+        self._draining = True
+        while self._waiting:
+            await asyncio.wait([ticket.future for ticket in self._waiting])
+            await asyncio.sleep(0)  # whoever waits for the answer takes the ticket off
 
     def close(self) -> None:
-        """Start nothing more; what is being answered ends by itself."""
-        self._executor.shutdown(wait=False, cancel_futures=True)
+        """Let the thread end after what it is doing."""
+        self._draining = True
+        self._inbox.put(None)
+
+    def _work(self) -> None:
+        """Answer what comes: the thread's whole life."""
+        line: deque[_Ticket | _Errand] = deque()
+        while self._fill(line):
+            head = line[0]
+            if isinstance(head, _Errand):
+                line.popleft()
+                self._tell(_errand_done, head.future, _outcome(head.work))
+            else:
+                self._answer(_together(line))
+            del head  # nothing of a model is kept while it waits
+
+    def _fill(self, line: deque[_Ticket | _Errand]) -> bool:
+        """Put what has come into the line, waiting where it is empty; return False at the end."""
+        with contextlib.suppress(Empty):
+            while True:
+                came = self._inbox.get() if not line else self._inbox.get_nowait()
+                if came is None:
+                    return False
+                line.append(came)
+        return True
+
+    def _answer(self, parts: list[_Part]) -> None:
+        """Ask the model with some rows, and let the event loop hand out what came of it."""
+        if not parts:
+            return
+        begun = time.perf_counter()
+        done = _run(parts)
+        if isinstance(done, Exception):
+            for part in parts:  # one of them is to blame, the others are not
+                alone = done if len(parts) == 1 else _run([part])
+                part[0].error = alone if isinstance(alone, Exception) else None
+        times = done if isinstance(done, BatchTimes) else None
+        whole = [t for t, _, stop in parts if stop == t.rows or t.error is not None]
+        size, tally = sum(stop - start for _, start, stop in parts), parts[0][0].tally
+        self._tell(self._deliver, whole, size, times, tally, time.perf_counter() - begun)
+
+    def _deliver(
+        self,
+        tickets: Sequence[_Ticket],
+        size: int,
+        times: BatchTimes | None,
+        tally: Tally,
+        seconds: float,
+    ) -> None:
+        """Hand out the answers of a batch: the one time that it wakes the event loop."""
+        self._busy, self._done = 0.99 * self._busy + seconds, 0.99 * self._done + len(tickets)
+        if times is not None:
+            tally.batch(size, times)
+        for ticket in tickets:
+            if ticket.future.done():
+                continue
+            if ticket.error is not None:
+                ticket.future.set_exception(ticket.error)
+            else:
+                ticket.future.set_result(_joined(ticket.parts))
+
+    def _tell(self, callback: Callable[..., None], *args: Any) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody listens any more
+            self._loop.call_soon_threadsafe(callback, *args)
+
+
+def _together(line: deque[_Ticket | _Errand]) -> list[_Part]:
+    """Take from the line the rows that go through the model next; those of one key, in order.
+
+    A request of more rows than there is room for goes to the end of the line with the rest of them,
+    so that nobody has to wait for all of it.
+    """
+    parts: list[_Part] = []
+    rest: list[_Ticket | _Errand] = []
+    large: list[_Ticket] = []
+    room, key = MAX_ROWS, None
+    while line and room:
+        ticket = line.popleft()
+        if isinstance(ticket, _Errand) or (key is not None and ticket.key != key):
+            rest.append(ticket)
+        elif not ticket.future.done() and ticket.error is None:  # somebody waits for it still
+            key = ticket.key
+            part = ticket.take(room)
+            room -= part[2] - part[1]
+            parts.append(part)
+            if ticket.taken < ticket.rows:
+                large.append(ticket)
+    line.extendleft(reversed(rest))
+    line.extend(large)
+    return parts
+
+
+def _run(parts: list[_Part]) -> BatchTimes | Exception:
+    """Ask the model with some rows, and give them their outputs; return when, or what it raised."""
+    begun = time.perf_counter()
+    served = parts[0][0].served
+    try:
+        cuts = [ticket.cut(start, stop) for ticket, start, stop in parts]
+        inputs = cuts[0] if len(cuts) == 1 else _stacked(cuts)
+        ready = time.perf_counter()
+        outputs, weights = served.answer(inputs), served.weights()
+        answered = time.perf_counter()
+        at = 0
+        for ticket, start, stop in parts:
+            ticket.begun, ticket.weights = ticket.begun or begun, weights
+            n = stop - start
+            ticket.parts.append({name: rows[at : at + n] for name, rows in outputs.items()})
+            at += n
+    except Exception as error:
+        return error
+    return BatchTimes(begun, ready, answered, time.perf_counter())
+
+
+def _stacked(cuts: Sequence[dict[str, Array]]) -> dict[str, Array]:
+    return {name: np.concatenate([cut[name] for cut in cuts]) for name in cuts[0]}
+
+
+def _joined(parts: Sequence[dict[str, Array]]) -> dict[str, Array]:
+    return parts[0] if len(parts) == 1 else _stacked(parts)
+
+
+def _end(ticket: _Ticket, error: Exception) -> None:
+    """End a request without an answer, wherever it is."""
+    if not ticket.future.done():
+        ticket.future.set_exception(error)
+
+
+def _outcome(work: Callable[[], _T]) -> Future[_T]:
+    """Return what some work came to, its result or its error."""
+    done: Future[_T] = Future()
+    try:
+        done.set_result(work())
+    except BaseException as error:
+        done.set_exception(error)
+    return done
+
+
+def _errand_done(future: asyncio.Future[Any], done: Future[Any]) -> None:
+    if future.done():
+        return
+    error = done.exception()
+    if error is not None:
+        future.set_exception(error)
+    else:
+        future.set_result(done.result())
+
+
+def _later(seconds: float) -> dict[str, str]:
+    return {"Retry-After": str(min(_LONGEST, max(1, math.ceil(seconds))))}
+
+
+def _late(timeout: float) -> Refusal:
+    return Refusal(504, f"no answer within the timeout of {timeout:.3g} s: ask with a longer one")

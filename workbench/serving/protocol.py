@@ -1,4 +1,4 @@
-"""The messages of the Open Inference Protocol (V2) and of V1, as bytes in and bytes out.
+"""The messages of the Open Inference Protocol (V2), as bytes in and bytes out.
 
 Nothing here knows of HTTP but for one header: where tensors follow the JSON as raw bytes, its
 length travels beside the body. Every malformed message raises RequestError and nothing else.
@@ -7,13 +7,26 @@ length travels beside the body. Every malformed message raises RequestError and 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
+import numpy as np
 
 from workbench.errors import RequestError
-from workbench.serving.tensors import Array, datatype_of, from_bytes, from_json, to_bytes, to_json
+from workbench.serving.answers import encode
+from workbench.serving.tensors import (
+    Array,
+    Buffer,
+    datatype_of,
+    from_bytes,
+    from_json,
+    is_sayable,
+    read_json,
+    to_bytes,
+    to_json,
+)
 from workbench.types import JSON, Signature, TensorSpec
 
 __all__ = [
@@ -21,53 +34,51 @@ __all__ = [
     "HEADER",
     "InferRequest",
     "Message",
-    "encode",
+    "Wanted",
+    "check_names",
     "read_answer",
     "read_infer",
-    "read_instances",
     "write_answer",
     "write_infer",
-    "write_predictions",
 ]
 
 HEADER = "Inference-Header-Content-Length"
-EXTENSIONS = ["binary_tensor_data"]
+EXTENSIONS = ["binary_tensor_data", "classification", "parameters"]
 
-_Struct = TypeVar("_Struct")
+_ABSENT = (msgspec.Raw(), msgspec.Raw(b"null"))  # what data is that is not there
+_NOT_OFFERED = ("priority", "sequence_id", "sequence_start", "sequence_end", "headers")
+
+_Parameters = dict[str, str | int | float | bool | None]
 
 
 class _Tensor(msgspec.Struct):
-    """A tensor as a message states it, going in or coming out."""
+    """A tensor as a message states it; its data is left as the JSON it is."""
 
     name: str
     datatype: str
     shape: list[int]
-    parameters: JSON | None = None
-    data: Any = None
+    parameters: _Parameters | None = None
+    data: msgspec.Raw = msgspec.Raw()
 
 
-class _Wanted(msgspec.Struct):
+class _Output(msgspec.Struct):
     """An output that a request asks for."""
 
     name: str
-    parameters: JSON | None = None
+    parameters: _Parameters | None = None
 
 
 class _Request(msgspec.Struct):
     inputs: list[_Tensor]
     id: str | None = None
-    parameters: JSON | None = None
-    outputs: list[_Wanted] | None = None
+    parameters: _Parameters | None = None
+    outputs: list[_Output] | None = None
 
 
 class _Answer(msgspec.Struct):
     outputs: list[_Tensor]
     model_name: str
     model_version: str | None = None
-
-
-class _Instances(msgspec.Struct):
-    instances: list[Any]
 
 
 @dataclass(frozen=True)
@@ -79,23 +90,36 @@ class Message:
 
 
 @dataclass(frozen=True)
+class Wanted:
+    """How a request wants an output.
+
+    Args:
+        binary: as raw bytes instead of JSON.
+        classes: above 0, as the so many best classes of each row, `"value:index:label"` as BYTES.
+    """
+
+    binary: bool = False
+    classes: int = 0
+
+
+@dataclass(frozen=True)
 class InferRequest:
     """What a V2 request asks.
 
     Args:
-        inputs: by name.
-        outputs: names of those wanted, in the order asked for, and whether as raw bytes.
+        inputs: by name. One that the model takes as a picture, UINT8 shaped (rows, height, width[,
+            channels]), may be BYTES instead, shaped (rows,) or (rows, 1): a PNG or JPEG each.
+        outputs: those wanted by name, in the order asked for.
         id: to be said again in the answer, or None.
+        parameters: of the request, those that the protocol gives no meaning.
+        timeout: seconds after which nobody waits for the answer, or None.
     """
 
     inputs: dict[str, Array]
-    outputs: dict[str, bool]
+    outputs: dict[str, Wanted]
     id: str | None = None
-
-
-def encode(data: Any) -> bytes:
-    """Return `data` as JSON; numbers that are not finite become null."""
-    return msgspec.json.encode(data)
+    parameters: JSON = field(default_factory=dict)
+    timeout: float | None = None
 
 
 def read_infer(body: bytes, header_length: str | None, signature: Signature) -> InferRequest:
@@ -110,31 +134,39 @@ def read_infer(body: bytes, header_length: str | None, signature: Signature) -> 
     Raises:
         RequestError: the message is malformed, or is not what the model takes.
     """
-    if header_length is not None and header_length.strip() == "0":
+    length = _length(header_length, body)
+    if length == 0:
         return _read_raw(body, signature)
-    head, tail = _split(body, header_length)
-    request = _decode(head, _Request)
+    request = read_json(body if length is None else body[:length], _Request)
     specs = {spec.name: spec for spec in signature.inputs}
-    _check_names("input", [tensor.name for tensor in request.inputs], list(specs))
-    missing = [name for name in specs if name not in {t.name for t in request.inputs}]
-    if missing:
-        raise RequestError(f"input {missing[0]!r} is missing: the model takes {', '.join(specs)}")
+    check_names("input", [tensor.name for tensor in request.inputs], specs)
+    if len(request.inputs) < len(specs):
+        given = {tensor.name for tensor in request.inputs}
+        missing = next(name for name in specs if name not in given)
+        raise RequestError(f"input {missing!r} is missing: the model takes {', '.join(specs)}")
     for tensor in request.inputs:
         _check_spec(tensor, specs[tensor.name])
-    inputs = _arrays(request.inputs, tail)
-    return InferRequest(inputs, _wanted(request, signature), request.id)
+    inputs = _arrays(request.inputs, memoryview(body)[len(body) if length is None else length :])
+    parameters, timeout = _meant(request.parameters or {})
+    return InferRequest(inputs, _wanted(request, signature), request.id, parameters, timeout)
 
 
 def write_infer(inputs: dict[str, Array]) -> Message:
     """Return a request with its inputs as raw bytes, asking for every output likewise."""
-    raw: list[bytes] = []
+    raw: list[Buffer] = []
     tensors = [_binary(name, array, raw) for name, array in inputs.items()]
     head = encode({"inputs": tensors, "parameters": {"binary_data_output": True}})
     return Message(b"".join([head, *raw]), len(head))
 
 
 def write_answer(
-    request: InferRequest, model: str, version: str, outputs: dict[str, Array]
+    request: InferRequest,
+    model: str,
+    version: str,
+    outputs: dict[str, Array],
+    *,
+    classes: tuple[str, ...] = (),
+    parameters: JSON | None = None,
 ) -> Message:
     """Return the answer to `request`, each output in the form it asked for.
 
@@ -142,17 +174,30 @@ def write_answer(
         request: what was asked.
         model: name of the model.
         version: of the model, in digits.
-        outputs: by name, at least those asked for.
+        outputs: by name, at least those asked for; each first axis is rows.
+        classes: their names, where an output ranks them.
+        parameters: to say beside the outputs.
+
+    Raises:
+        RequestError: an output is BYTES that are not UTF-8, and was asked for as JSON.
     """
-    raw: list[bytes] = []
-    tensors = [
-        _binary(name, outputs[name], raw) if binary else _plain(name, outputs[name])
-        for name, binary in request.outputs.items()
-    ]
-    told_id = {} if request.id is None else {"id": request.id}
-    head = encode({"model_name": model, "model_version": version, **told_id, "outputs": tensors})
-    as_bytes = any(request.outputs.values())
-    return Message(b"".join([head, *raw]), len(head) if as_bytes else None)
+    raw: list[Buffer] = []
+    tensors = []
+    for name, wanted in request.outputs.items():
+        array = outputs[name]
+        if wanted.classes:
+            array = _best(array, wanted.classes, classes)
+        tensors.append(_binary(name, array, raw) if wanted.binary else _plain(name, array))
+    head: JSON = {"model_name": model, "model_version": version}
+    if request.id is not None:
+        head["id"] = request.id
+    if parameters:
+        head["parameters"] = parameters
+    head["outputs"] = tensors
+    said = encode(head)
+    if not any(wanted.binary for wanted in request.outputs.values()):
+        return Message(said)
+    return Message(b"".join([said, *raw]), len(said))
 
 
 def read_answer(body: bytes, header_length: str | None) -> dict[str, Array]:
@@ -161,66 +206,22 @@ def read_answer(body: bytes, header_length: str | None) -> dict[str, Array]:
     Raises:
         RequestError: the answer is malformed.
     """
-    head, tail = _split(body, header_length)
-    tensors = _decode(head, _Answer).outputs
-    return _arrays(tensors, tail)
+    length = _length(header_length, body)
+    end = len(body) if length is None else length
+    return _arrays(read_json(body[:end], _Answer).outputs, memoryview(body)[end:])
 
 
-def read_instances(body: bytes) -> list[Any]:
-    """Return the rows of a V1 request, `{"instances": [...]}`.
+def check_names(what: str, names: list[str], known: Mapping[str, Any]) -> None:
+    """Check that every name is known, and none given twice.
+
+    Args:
+        what: they name, in the singular.
+        names: as a message gives them.
+        known: those that the model has.
 
     Raises:
-        RequestError: the message is malformed.
+        RequestError: one is not.
     """
-    return _decode(body, _Instances).instances
-
-
-def write_predictions(output: Array) -> bytes:
-    """Return the V1 answer, `{"predictions": [...]}`: of each row the numbers of its output."""
-    return encode({"predictions": output.tolist()})
-
-
-def _read_raw(body: bytes, signature: Signature) -> InferRequest:
-    """Return a request whose body is nothing but the rows of the model's one input."""
-    if len(signature.inputs) != 1:
-        raise RequestError(f"{HEADER}: 0 needs a model of one input, not {len(signature.inputs)}")
-    (spec,) = signature.inputs
-    size = from_json(spec.name, spec.datatype, [0], []).itemsize * math.prod(spec.shape[1:])
-    if size <= 0 or len(body) % size or not body:
-        raise RequestError(f"a raw body has {len(body)} bytes, expected rows of {size} bytes each")
-    shape = [len(body) // size, *spec.shape[1:]]
-    array = from_bytes(spec.name, spec.datatype, shape, memoryview(body))
-    return InferRequest({spec.name: array}, {spec.name: True for spec in signature.outputs})
-
-
-def _split(body: bytes, header_length: str | None) -> tuple[bytes, memoryview]:
-    """Return the JSON at the beginning of a body, and the raw bytes after it."""
-    if header_length is None:
-        return body, memoryview(b"")
-    digits = header_length.strip()
-    # Nine digits are more than a body can have; more would cost time to read.
-    if not (digits.isascii() and digits.isdigit() and len(digits) <= 9) or int(digits) > len(body):
-        raise RequestError(
-            f"{HEADER} is {header_length[:40]!r}: expected an integer up to the length "
-            f"of the body, which is {len(body)}"
-        )
-    return body[: int(digits)], memoryview(body)[int(digits) :]
-
-
-def _decode(body: bytes, kind: type[_Struct]) -> _Struct:
-    try:
-        return msgspec.json.decode(body, type=kind)
-    except RecursionError:
-        raise RequestError("the body is JSON nested too deep") from None
-    except UnicodeDecodeError:
-        raise RequestError("the body is not UTF-8") from None
-    except msgspec.ValidationError as error:
-        raise RequestError(f"the body is not what was expected: {error}") from None
-    except msgspec.DecodeError as error:
-        raise RequestError(f"the body is not JSON: {error}") from None
-
-
-def _check_names(what: str, names: list[str], known: list[str]) -> None:
     for i, name in enumerate(names):
         if name not in known:
             raise RequestError(f"unknown {what} {name!r:.80}: the model has {', '.join(known)}")
@@ -228,7 +229,54 @@ def _check_names(what: str, names: list[str], known: list[str]) -> None:
             raise RequestError(f"{what} {name!r} is given twice")
 
 
+def _length(said: str | None, body: bytes) -> int | None:
+    """Return the length of the JSON that a body begins with, or None where it is JSON."""
+    if said is None:
+        return None
+    digits = said.strip()
+    # Nine digits are more than a body can have; more would cost time to read.
+    if not (digits.isascii() and digits.isdigit() and len(digits) <= 9) or int(digits) > len(body):
+        raise RequestError(
+            f"{HEADER} is {said[:40]!r}: expected an integer up to the length of the body, "
+            f"which is {len(body)}"
+        )
+    return int(digits)
+
+
+# Inputs.
+
+
+def _read_raw(body: bytes, signature: Signature) -> InferRequest:
+    """Return a request whose body is nothing but the rows of the model's one input.
+
+    Of texts it is one, without its length before it.
+    """
+    if len(signature.inputs) != 1:
+        raise RequestError(f"{HEADER}: 0 needs a model of one input, not {len(signature.inputs)}")
+    (spec,) = signature.inputs
+    if -1 in spec.shape[1:]:
+        raise RequestError(
+            f"{HEADER}: 0 needs an input whose rows have a fixed shape, not {list(spec.shape)}"
+        )
+    row = math.prod(spec.shape[1:])
+    if spec.datatype == "BYTES":
+        if row != 1:
+            raise RequestError(f"{HEADER}: 0 needs an input of one text a row, not {row}")
+        shape, body = [1, *spec.shape[1:]], len(body).to_bytes(4, "little") + body
+    else:
+        size = row * from_bytes(spec.name, spec.datatype, [0], memoryview(b"")).itemsize
+        if size == 0 or len(body) % size or not body:
+            raise RequestError(
+                f"a raw body has {len(body)} bytes, expected rows of {size} bytes each"
+            )
+        shape = [len(body) // size, *spec.shape[1:]]
+    array = from_bytes(spec.name, spec.datatype, shape, memoryview(body))
+    return InferRequest({spec.name: array}, {s.name: Wanted(True) for s in signature.outputs})
+
+
 def _check_spec(tensor: _Tensor, spec: TensorSpec) -> None:
+    if _is_pictures(tensor, spec):
+        return
     if tensor.datatype != spec.datatype:
         raise RequestError(
             f"input {tensor.name!r} has the datatype {tensor.datatype!r:.20}, "
@@ -243,6 +291,18 @@ def _check_spec(tensor: _Tensor, spec: TensorSpec) -> None:
         )
 
 
+def _is_pictures(tensor: _Tensor, spec: TensorSpec) -> bool:
+    """Return whether a tensor is the files of pictures, which the model takes decoded."""
+    if tensor.datatype != "BYTES" or spec.datatype != "UINT8" or len(spec.shape) not in (3, 4):
+        return False
+    if tensor.shape[1:] not in ([], [1]) or not tensor.shape:
+        raise RequestError(
+            f"input {tensor.name!r} has the shape {str(tensor.shape)[:80]}, expected [rows] or "
+            "[rows, 1] where BYTES are the files of pictures"
+        )
+    return True
+
+
 def _arrays(tensors: list[_Tensor], tail: memoryview) -> dict[str, Array]:
     """Return the tensors' arrays, cutting those that came as raw bytes off `tail` in order."""
     arrays, start = {}, 0
@@ -254,7 +314,7 @@ def _arrays(tensors: list[_Tensor], tail: memoryview) -> dict[str, Array]:
             part = tail[start : start + size]
             if len(part) != size:
                 raise RequestError(
-                    f"tensor {tensor.name!r} says {size} bytes follow, and {len(part)} do"
+                    f"tensor {tensor.name!r:.80} says {size} bytes follow, and {len(part)} do"
                 )
             array = from_bytes(tensor.name, tensor.datatype, tensor.shape, part)
             start += size
@@ -268,46 +328,96 @@ def _binary_size(tensor: _Tensor) -> int | None:
     """Return how many raw bytes a tensor says it has, or None where its data is JSON."""
     parameters = tensor.parameters or {}
     if "shared_memory_region" in parameters:
-        raise RequestError(f"tensor {tensor.name!r} is in shared memory, which is not offered")
-    if ("binary_data_size" in parameters) == (tensor.data is not None):
+        raise RequestError(f"tensor {tensor.name!r:.80} is in shared memory, which is not offered")
+    has_data = tensor.data not in _ABSENT
+    if ("binary_data_size" in parameters) == has_data:
         raise RequestError(
-            f"tensor {tensor.name!r} needs either data or the parameter binary_data_size"
+            f"tensor {tensor.name!r:.80} needs either data or the parameter binary_data_size"
         )
-    if tensor.data is not None:
-        return None
-    size = parameters["binary_data_size"]
-    if type(size) is not int or size < 0:
-        raise RequestError(
-            f"tensor {tensor.name!r} has binary_data_size {size!r:.40}: expected 0 or more"
-        )
-    return size
+    return (
+        None if has_data else _whole(f"tensor {tensor.name!r:.80}", parameters, "binary_data_size")
+    )
 
 
-def _wanted(request: _Request, signature: Signature) -> dict[str, bool]:
-    """Return the outputs to answer with and whether as raw bytes; an output's own word wins."""
-    known = [spec.name for spec in signature.outputs]
-    default = _flag("the request", request.parameters, "binary_data_output", False)
+# What a request asks for.
+
+
+def _meant(parameters: _Parameters) -> tuple[JSON, float | None]:
+    """Return a request's parameters without those that the protocol knows, and its timeout."""
+    timeout = _whole("the request", parameters, "timeout") / 1e6  # it comes in microseconds
+    for name in parameters:
+        if name.startswith("triton_"):
+            raise RequestError(
+                f"the request has the parameter {name!r:.80}: names that begin with triton_ are "
+                "reserved for the server"
+            )
+        if name in _NOT_OFFERED and parameters[name]:
+            raise RequestError(f"the request has {name}, which is not offered: leave it out")
+    known = (*_NOT_OFFERED, "timeout", "binary_data_output")
+    return {k: v for k, v in parameters.items() if k not in known}, timeout or None
+
+
+def _wanted(request: _Request, signature: Signature) -> dict[str, Wanted]:
+    """Return the outputs to answer with and how; an output's own word wins."""
+    specs = {spec.name: spec for spec in signature.outputs}
+    default = _flag("the request", request.parameters or {}, "binary_data_output", False)
     if request.outputs is None:
-        return dict.fromkeys(known, default)
-    _check_names("output", [wanted.name for wanted in request.outputs], known)
-    for wanted in request.outputs:
-        for refused in ("classification", "shared_memory_region"):
-            if refused in (wanted.parameters or {}):
-                raise RequestError(f"output {wanted.name!r} asks for {refused}: not offered")
-    return {
-        wanted.name: _flag(f"output {wanted.name!r}", wanted.parameters, "binary_data", default)
-        for wanted in request.outputs
-    }
+        asked = {name: Wanted(default) for name in specs}
+    else:
+        check_names("output", [output.name for output in request.outputs], specs)
+        asked = {
+            output.name: _how(output, specs[output.name], default) for output in request.outputs
+        }
+    for name, wanted in asked.items():
+        if not (wanted.binary or wanted.classes or is_sayable(specs[name].datatype)):
+            raise RequestError(
+                f"output {name!r} is {specs[name].datatype}, which JSON cannot say: use the "
+                "binary data format, binary_data true"
+            )
+    return asked
 
 
-def _flag(where: str, parameters: JSON | None, name: str, default: bool) -> bool:
-    value = (parameters or {}).get(name, default)
+def _how(output: _Output, spec: TensorSpec, default: bool) -> Wanted:
+    where, parameters = f"output {output.name!r}", output.parameters or {}
+    if "shared_memory_region" in parameters:
+        raise RequestError(f"{where} is to go to shared memory, which is not offered")
+    classes = _whole(where, parameters, "classification")
+    if classes and spec.datatype in ("BYTES", "BOOL"):
+        raise RequestError(f"{where} is {spec.datatype}, which ranks no classes")
+    return Wanted(_flag(where, parameters, "binary_data", default), classes)
+
+
+def _flag(where: str, parameters: _Parameters, name: str, default: bool) -> bool:
+    value = parameters.get(name, default)
     if not isinstance(value, bool):
         raise RequestError(f"{where} has {name} {value!r:.40}: expected true or false")
     return value
 
 
-def _binary(name: str, array: Array, raw: list[bytes]) -> JSON:
+def _whole(where: str, parameters: _Parameters, name: str) -> int:
+    value = parameters.get(name, 0)
+    if type(value) is not int or not 0 <= value < 2**63:
+        raise RequestError(f"{where} has {name} {value!r:.40}: expected 0 or more, a whole number")
+    return value
+
+
+# Outputs.
+
+
+def _best(array: Array, count: int, classes: tuple[str, ...]) -> Array:
+    """Return each row's best classes, best first; equal ones in their order."""
+    rows = array.reshape(len(array), math.prod(array.shape[1:]))
+    best = np.argsort(-rows.astype(np.float64), axis=1, kind="stable")[:, :count]
+    named = len(classes) == rows.shape[1]
+    said = np.empty(best.shape, object)
+    for row, column in np.ndindex(best.shape):
+        i = int(best[row, column])
+        label = f":{classes[i]}" if named else ""
+        said[row, column] = f"{rows[row, i]!s}:{i}{label}".encode()
+    return said
+
+
+def _binary(name: str, array: Array, raw: list[Buffer]) -> JSON:
     """Return what the JSON says of a tensor whose bytes are added to `raw`."""
     raw.append(to_bytes(array))
     return {**_head(name, array), "parameters": {"binary_data_size": len(raw[-1])}}

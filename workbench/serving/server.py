@@ -1,33 +1,29 @@
 """`serve` and `Service`: a model behind HTTP, from the kernel that holds it.
 
-A service has a thread and an event loop of its own and takes no signal, so the kernel's loop and
-its interrupt stay theirs; it prints nothing, so no cell shows what it did not do.
+The models of one kernel share a server, as long as they are asked for at the same address. Served
+again under its name, a model is swapped where it is: same address, same token, no request dropped.
 """
 
 from __future__ import annotations
 
 import atexit
-import errno
 import html
-import logging
+import json
 import os
-import socket
+import shlex
 import threading
-import time
+from collections.abc import Collection
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
-import h11
 import torch
-import uvicorn
 from filelock import Timeout
 from torch import nn
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from workbench.errors import RequestError, ServiceError
 from workbench.evaluation import Prediction
 from workbench.registry import ModelVersion
-from workbench.serving.app import Application, Stats
+from workbench.serving.app import Stats
 from workbench.serving.client import (
     Listing,
     ServiceClient,
@@ -36,19 +32,15 @@ from workbench.serving.client import (
     start_lock,
     write_listing,
 )
-from workbench.serving.protocol import encode
-from workbench.serving.security import new_token
+from workbench.serving.examples import row_of
+from workbench.serving.hosting import DRAIN, START, Server
+from workbench.serving.security import warn_of_exposure
 from workbench.serving.served import Served, served_from
+from workbench.serving.tensors import Array
 
 __all__ = ["Service", "serve"]
 
-_START = 30.0  # seconds until the first answer
-_DRAIN = 5  # seconds for the answers under way when a service stops
-_ANY = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # bound to every address: how it is asked from here
-
-logging.getLogger("uvicorn").addHandler(logging.NullHandler())
-
-_NO_HTTP = "the bytes are no HTTP/1.1 request: ask by http://, since https:// is not spoken here"
+_SHOWN = 300  # characters of an example in the command that is printed
 
 _lock = threading.RLock()
 _running: dict[str, Service] = {}
@@ -61,71 +53,66 @@ def serve(
     host: str = "127.0.0.1",
     port: int = 0,
     token: str | None = None,
+    admin_token: str | None = None,
+    allowed_hosts: Collection[str] = (),
     example: Any = None,
+    mode: Literal["snapshot", "live"] = "snapshot",
 ) -> Service:
     """Put a model behind HTTP and return its service once it answers.
 
     Run again under the same name, it swaps the model and returns the same service, at the same
-    address and with the same token; requests under way are answered by the model before.
+    address and with the same token; requests under way are answered by the model before. Under
+    another name, the model joins the kernel's server, unless it is to have an address of its own.
 
     Args:
-        model: a live model, of which a snapshot is taken; a version; or its reference, `"name@3"`.
+        model: a live model; a version; or its reference, `"name@3"` or `"name@champion"`.
         name: of the service; by default the version's, else `"model"`.
         host: address to listen on; another than this machine's own lets others ask.
-        port: to listen on; 0 for one that is free, or the running service's.
-        token: what requests carry; None for a random one, or the running service's.
-        example: raw rows, shaped (rows, ...), for a live model that was neither built nor fitted.
+        port: to listen on; 0 for the running server's, or one that is free.
+        token: what requests carry; None for the running server's, or a random one.
+        admin_token: what requests carry that load and unload versions; None lets nobody.
+        allowed_hosts: names that a proxy asks by, for instance `"hub.example.org"`.
+        example: raw rows, shaped (rows, ...), for a live model that was neither built nor fitted;
+            of several inputs a dictionary by the names of `forward`'s parameters, of texts a list.
+        mode: of a live model, `"snapshot"`: it answers as it is now; `"live"`: as it is when it is
+            asked, also while `fit` goes on.
 
     Raises:
         RequestError: there is no such version, or nothing says what the model takes.
         ServiceError: the port is in use, the name is served elsewhere, or the running service of
             that name has another host, port or token.
     """
-    served = served_from(model, name=name, example=example)
+    served = served_from(model, name=name, example=example, mode=mode)
+    asked = _Asked(host, port, token, admin_token, frozenset(allowed_hosts))
     with _lock:
         running = _running.get(served.name)
         if running is not None and running.is_running:
-            running._check_same(host, port, token)
+            asked.check(running)
             running._swap(served)
             return running
-        service = _start(served, host=host, port=port, token=token)
+        warn_of_exposure(host)
+        service = _start(served, asked)
         _running[served.name] = service
         return service
 
 
 class Service:
-    """A running service: its address, its token, and a way to ask it. Made by `serve`."""
+    """A running service: its address, its token, and a way to ask it. Made by `serve`.
 
-    def __init__(self, served: Served, *, host: str, port: int, token: str | None) -> None:
-        self.name = served.name
-        self.token = new_token() if token is None else token
-        self._host = host
-        self._app = Application(served, token=self.token, host=host)
-        self._stopped = False
-        self._failure: BaseException | None = None
-        listener = _listen(host, port)
-        self._port: int = listener.getsockname()[1]
-        self._server = uvicorn.Server(
-            uvicorn.Config(
-                self._app.asgi,
-                loop="asyncio",
-                http=_Protocol,
-                ws="none",
-                lifespan="off",
-                log_config=None,
-                access_log=False,
-                proxy_headers=False,
-                server_header=False,
-                timeout_graceful_shutdown=_DRAIN,
-            )
-        )
-        self._thread = threading.Thread(
-            target=self._run, args=(listener,), name=f"workbench-serve-{self.name}", daemon=True
-        )
-        self._thread.start()
+    Args:
+        served: what answers first.
+        server: that it is reached by; started where it is not running yet.
+    """
+
+    def __init__(self, served: Served, server: Server) -> None:
+        self.name, self._server = served.name, server
+        self._stopped: Stats | None = None  # what was counted by then
+        server.shelf.put(served)
+        self._listing = self._listed(served)
         try:
-            self._wait_ready()
-            write_listing(self._listing())
+            if not server.is_running:
+                server.start()
+            write_listing(self._listing)
         except BaseException:
             self.stop()
             raise
@@ -133,23 +120,27 @@ class Service:
     @property
     def url(self) -> str:
         """Root of the server, without the token."""
-        address = _ANY.get(self._host, self._host)
-        return f"http://{f'[{address}]' if ':' in address else address}:{self._port}"
+        return self._server.url
+
+    @property
+    def token(self) -> str:
+        """What requests carry, as `Authorization: Bearer` or `X-Workbench-Token`."""
+        return self._server.token
 
     @property
     def model(self) -> str:
         """What answers: a version's reference, or `live, weights <hash>`."""
-        return self._app.served.model
+        return self._served.model if self.is_running else self._listing.model
 
     @property
     def is_running(self) -> bool:
         """Whether it answers still."""
-        return self._thread.is_alive() and not self._server.should_exit
+        return self._stopped is None and self._server.is_running and self.name in self._server.shelf
 
     @property
     def last_error(self) -> str | None:
-        """The traceback of the last request that the model failed at, with its number, or None."""
-        return self._app.last_error
+        """The traceback of the last request that a model failed at, with its number, or None."""
+        return self._server.app.last_error
 
     def predict(self, rows: Any) -> Prediction:
         """Return what the service says of raw rows, asked over HTTP; equal to `predict`'s answer.
@@ -158,34 +149,51 @@ class Service:
             rows: an array, tensor, DataFrame or nested list, shaped (rows, ...), or one row.
 
         Raises:
-            RequestError: the rows are not what the model was trained on.
+            RequestError: the rows are not what the model was trained on, or it is one that takes
+                its inputs by name.
             ServiceError: the service has stopped, or answers with an error.
         """
-        if not self.is_running:
-            raise ServiceError(f"service {self.name!r} is stopped: run serve(...) again")
-        served = self._app.served
-        raw = served.preprocessing.batch(rows)
-        inputs = {served.signature.inputs[0].name: raw.cpu().numpy()}
-        outputs = ServiceClient(self.url, self.token).infer(self.name, inputs)
-        output = torch.from_numpy(outputs[served.signature.outputs[0].name].copy())
-        return Prediction.of(output, served.preprocessing)
+        known = self._served.preprocessing
+        if known is None:
+            names = ", ".join(spec.name for spec in self._served.signature.inputs)
+            raise RequestError(
+                f"{self.name!r} takes its inputs as they are, by name: ask "
+                f"infer({{...}}) with {names}"
+            )
+        (output,) = self.infer(rows).values()
+        return Prediction.of(torch.from_numpy(output.copy()), known)
+
+    def infer(self, inputs: Any) -> dict[str, Array]:
+        """Return all outputs by name, asked over HTTP.
+
+        Args:
+            inputs: by name an array, tensor or list of texts each, whose first axis is rows; of a
+                model of one input its rows alone.
+
+        Raises:
+            RequestError: they are not what the model takes.
+            ServiceError: the service has stopped, or answers with an error.
+        """
+        return ServiceClient(self.url, self.token).infer(self.name, self._served.arrays(inputs))
 
     def stats(self) -> Stats:
         """Return how many inferences were asked for, how many failed, and how long they took."""
-        return self._app.stats()
+        return self._stopped or self._server.app.stats(self.name)
 
     def stop(self) -> None:
-        """Stop answering and free the port; a second time does nothing."""
-        if self._stopped:
+        """Stop answering; the last service of a server frees its port. Twice does nothing."""
+        if self._stopped is not None:
             return
-        self._stopped = True  # a later service may have the name, and its file, by now
-        self._server.should_exit = True
-        self._thread.join(_DRAIN + 5)
-        self._app.close()
-        remove_listing(self._listing())
+        self._stopped = self.stats()  # set first: a later service may have the name, and its file
         with _lock:
             if _running.get(self.name) is self:
                 del _running[self.name]
+            last = not any(other._server is self._server for other in _running.values())
+        if last:
+            self._server.stop()
+        self._stopped = self._server.app.stats(self.name)  # what was under way is counted too
+        remove_listing(self._listing)
+        self._server.shelf.forget(self.name)
 
     def __enter__(self) -> Service:
         return self
@@ -204,99 +212,107 @@ class Service:
         return f"Service {self.name!r} at {self.url} answers with {self.model}\n{self._curl()}"
 
     def _repr_html_(self) -> str:
+        name = html.escape(self.name)
         if not self.is_running:
-            return f"<p>Service <b>{html.escape(self.name)}</b> is stopped</p>"
-        said = f"at {self.url} answers with {html.escape(self.model)}"
-        return (
-            f"<p>Service <b>{html.escape(self.name)}</b> {said}</p>"
-            f"<pre>{html.escape(self._curl())}</pre>"
-        )
+            return f"<p>Service <b>{name}</b> is stopped</p>"
+        prefix = os.environ.get("JUPYTERHUB_SERVICE_PREFIX")
+        page = f"{self.url}/" if prefix is None else f"{prefix}proxy/{self._server.port}/"
+        page = html.escape(page)
+        link = f'<a href="{page}" target="_blank" rel="noopener">{page}</a>'
+        said = f"at {link} answers with {html.escape(self.model)}"
+        return f"<p>Service <b>{name}</b> {said}</p><pre>{html.escape(self._curl())}</pre>"
+
+    @property
+    def _served(self) -> Served:
+        if not self.is_running:
+            raise ServiceError(f"service {self.name!r} is stopped: run serve(...) again")
+        return self._server.shelf.find(self.name)
 
     def _curl(self) -> str:
-        # The token stays out of what a notebook saves.
-        bearer = f"Authorization: Bearer $(workbench token {self.name})"
-        return f'curl -H "{bearer}" {self.url}/v2/models/{self.name}'
+        """Return a command that asks the service; the token stays out of what a notebook saves."""
+        served = self._served
+        bearer = f'-H "Authorization: Bearer $(workbench token {self.name})"'
+        address = f"{self.url}/models/{self.name}/predict"
+        if served.takes_images:
+            return f'curl {bearer} -H "Content-Type: image/png" --data-binary @image.png {address}'
+        row = json.dumps(row_of(served), ensure_ascii=False)
+        if row == "null" or len(row) > _SHOWN:
+            return f"curl {bearer} {self.url}/v2/models/{self.name}"
+        kind = '-H "Content-Type: application/json"'
+        return f"curl {bearer} {kind} --data-raw {shlex.quote(row)} {address}"
 
-    def _listing(self) -> Listing:
-        return Listing(self.name, self.url, self.token, os.getpid(), self.model)
+    def _listed(self, served: Served) -> Listing:
+        return Listing(self.name, self.url, self.token, os.getpid(), served.model)
 
     def _swap(self, served: Served) -> None:
-        self._app.served = served
-        write_listing(self._listing())
+        self._server.shelf.put(served)
+        self._listing = self._listed(served)
+        write_listing(self._listing)
 
-    def _check_same(self, host: str, port: int, token: str | None) -> None:
-        """Raise ServiceError where another address or token is asked for than this one has."""
-        asked = {
-            "host": host if host != self._host else None,
-            "port": port if port not in (0, self._port) else None,
-        }
-        other = [f"{key} {value}" for key, value in asked.items() if value is not None]
-        if token not in (None, self.token):
-            other.append("another token")
+
+class _Asked:
+    """The address that was asked for, where it was."""
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        token: str | None,
+        admin_token: str | None,
+        allowed_hosts: frozenset[str],
+    ) -> None:
+        self.host, self.port, self.token = host, port, token
+        self.admin_token, self.allowed_hosts = admin_token, allowed_hosts
+
+    def other(self, server: Server) -> list[str]:
+        """Return what was asked for and a running server has not."""
+        found = []
+        if self.host != server.host:
+            found.append(f"host {self.host}")
+        if self.port not in (0, server.port):
+            found.append(f"port {self.port}")
+        if self.token not in (None, server.token):
+            found.append("another token")
+        if self.admin_token not in (None, server.admin_token):
+            found.append("another admin_token")
+        if not self.allowed_hosts <= server.allowed_hosts:
+            found.append("other allowed_hosts")
+        return found
+
+    def check(self, service: Service) -> None:
+        """Raise ServiceError where another address or token is asked for than a service has."""
+        other = self.other(service._server)
         if other:
             raise ServiceError(
-                f"service {self.name!r} runs at {self.url} already, and {' and '.join(other)} "
-                "was asked for: call its stop() first, or leave that out to swap the model"
+                f"service {service.name!r} runs at {service.url} already, and "
+                f"{' and '.join(other)} was asked for: call its stop() first, or leave that out "
+                "to swap the model"
             )
 
-    def _run(self, listener: socket.socket) -> None:
-        """Serve until asked to stop: the thread's whole work."""
-        try:
-            self._server.run(sockets=[listener])
-        except BaseException as error:  # uvicorn exits by SystemExit, which a thread swallows
-            self._failure = error
-            self._app.keep(error, "the server")
-        finally:
-            listener.close()
-
-    def _wait_ready(self) -> None:
-        client = ServiceClient(self.url, self.token, timeout=_START)
-        deadline = time.monotonic() + _START
-        while time.monotonic() < deadline and self._thread.is_alive():
-            try:
-                if client.is_ready():
-                    return
-            except TimeoutError:
-                break
-            time.sleep(0.02)
-        raise ServiceError(
-            f"service {self.name!r} did not answer at {self.url} within {_START:g} s: "
-            f"{self._failure or 'its server started and stayed silent'}; pass another port=, or "
-            "try `workbench serve`, whose stderr has its errors"
-        ) from self._failure
-
-
-class _Protocol(H11Protocol):
-    """A connection that tells bytes which are no request as every other error."""
-
-    def send_400_response(self, msg: str) -> None:
-        """Answer what cannot be parsed, and close the connection."""
-        body = encode({"error": _NO_HTTP})
-        headers = [
-            ("Content-Type", "application/json"),
-            ("Content-Length", str(len(body))),
-            ("Connection", "close"),
-        ]
-        events = (
-            h11.Response(status_code=400, headers=headers, reason=b"Bad Request"),
-            h11.Data(data=body),
-            h11.EndOfMessage(),
+    def server(self) -> Server:
+        """Return the kernel's server that fits, or a new one."""
+        for service in _running.values():
+            if service.is_running and not self.other(service._server):
+                return service._server
+        return Server(
+            host=self.host,
+            port=self.port,
+            token=self.token,
+            admin_token=self.admin_token,
+            allowed_hosts=self.allowed_hosts,
         )
-        for event in events:
-            self.transport.write(self.conn.send(event) or b"")
-        self.transport.close()
 
 
-def _start(served: Served, *, host: str, port: int, token: str | None) -> Service:
+def _start(served: Served, asked: _Asked) -> Service:
     """Return a new service, no other process having looked for its name or taken it meanwhile.
 
     Raises:
         ServiceError: another process serves that name, or has been starting it for too long.
     """
     try:
-        with start_lock(served.name, timeout=_START + _DRAIN):
+        with start_lock(served.name, timeout=START + DRAIN):
             _check_free(served.name)
-            return Service(served, host=host, port=port, token=token)
+            return Service(served, asked.server())
     except Timeout as busy:
         raise ServiceError(
             f"service {served.name!r} is being started by another process, which holds "
@@ -312,34 +328,6 @@ def _check_free(name: str) -> None:
             f"service {name!r} runs at {known.url} already, in process {known.pid}: "
             "stop it there, or choose another name="
         )
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    """Return a listening socket; binding in the caller makes its errors the cell's own."""
-    if not 0 <= _number(port) <= 65535:
-        raise RequestError(f"port {port} is none: expected 0 to 65535, 0 for a free one")
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host, port), family=family, backlog=128)
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            raise ServiceError(
-                f"port {port} of {host} is in use: pass another, or port=0 for a free one"
-            ) from None
-        raise ServiceError(
-            f"cannot listen on {host} port {port} ({error.strerror or error}): pass an address "
-            "of this machine, and a port from 1024 on or 0"
-        ) from None
-
-
-def _number(port: object) -> int:
-    """Return a port as it came, having checked that it is a whole number."""
-    if isinstance(port, bool) or not isinstance(port, int):
-        raise RequestError(
-            f"port is {type(port).__name__} {port!r:.40}: expected an int from 0 to 65535, "
-            "0 for a free one"
-        )
-    return port
 
 
 @atexit.register

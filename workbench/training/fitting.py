@@ -17,7 +17,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from workbench import journal
-from workbench.attached import EXAMPLE_ROWS, attached
+from workbench.attached import EXAMPLE_ROWS, attached, sample_of
 from workbench.datasets import Dataset
 from workbench.determinism import check_seed
 from workbench.errors import DivergedError, RequestError, let_go
@@ -351,6 +351,7 @@ def _kept(plan: Plan, training: Training) -> Iterator[None]:
     known = replace(memory)
     memory.preprocessing, memory.training = plan.job.preprocessing, training
     memory.example = plan.data.train.inputs[:EXAMPLE_ROWS].clone()
+    memory.sample = sample_of(plan.data.train.inputs)
     training.state, begun = "running", plan.job.step
     training.write()
     try:
@@ -359,6 +360,7 @@ def _kept(plan: Plan, training: Training) -> Iterator[None]:
         training.state = "failed"
         copy_into(model, Snapshot(before, {}).part("model"), training.name)
         memory.preprocessing, memory.example = known.preprocessing, known.example
+        memory.sample = known.sample
         memory.training = known.training  # the one that the weights come from
         advice = _advice(training, plan.usual_lr)
         where_to = f"at step {begun:,}" if begun else "before this fit"

@@ -11,6 +11,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from workbench.attached import followers_of
 from workbench.determinism import alone, restore_random_state
 from workbench.errors import DivergedError
 from workbench.training.checkpoints import Checkpoints, Snapshot, copied
@@ -115,6 +116,8 @@ class Watcher:
         self._look_at_budget()
         if self._pulse is not None and recent:
             self._pulse.look(job.step, sum(recent) / len(recent))
+        for follower in followers_of(job.model):
+            follower(job.model, job.held, job.step)
         if not self._at_a_row():  # there the row comes first
             self._keep_if_due()
 

@@ -1,0 +1,111 @@
+"""The endpoints of the repository: which versions there are, and loading them into the server.
+
+Loading and unloading need the token of an administrator. Nothing that a request carries is ever
+loaded: its name is looked up in the registry of this machine, and that is all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+
+from workbench.errors import RequestError, TamperedError
+from workbench.registry import list_models
+from workbench.serving.answers import Answer, Refusal, json_answer
+from workbench.serving.requests import Request
+from workbench.serving.served import Served, served_from
+from workbench.serving.shelf import Shelf
+from workbench.types import JSON
+
+__all__ = ["Repository"]
+
+
+class Repository:
+    """Moves versions between the registry and a shelf.
+
+    Args:
+        shelf: of the server.
+    """
+
+    def __init__(self, shelf: Shelf) -> None:
+        self._shelf = shelf
+
+    async def index(self, request: Request) -> Answer:
+        """Say which models are here, and which could be loaded."""
+        told = _read(await request.body())
+        if not isinstance(told.get("ready", False), bool):
+            raise RequestError("ready is neither true nor false")
+        here = [_entry(served.name, served.version, "READY") for served in self._shelf]
+        if told.get("ready"):
+            return json_answer(here)
+        loaded = {served.model for served in self._shelf}
+        known = await asyncio.to_thread(list_models)
+        rest = [
+            _entry(
+                version.name,
+                str(version.version),
+                "UNAVAILABLE",
+                "retired" if version.retired else "unloaded",
+            )
+            for version in known
+            if version.ref not in loaded
+        ]
+        return json_answer(here + rest)
+
+    async def load(self, request: Request) -> Answer:
+        """Load a version from the registry; of a name alone the newest, as its default from now."""
+        ref, told = await self._begin(request)
+        strange = [name for name in told if name == "config" or name.startswith("file:")]
+        if strange:
+            raise RequestError(
+                f"load has the parameter {strange[0]!r:.80}: a model comes from the registry and "
+                "nowhere else; publish it there"
+            )
+        name, at, _ = ref.partition("@")
+        with self._shelf.on_the_way(name):
+            try:
+                served = await asyncio.to_thread(served_from, ref)
+            except TamperedError as error:
+                raise Refusal(400, str(error)) from None
+        _place(self._shelf, served, beside=bool(at))
+        return json_answer({})
+
+    async def unload(self, request: Request) -> Answer:
+        """Take a name, or one version of it, off the server."""
+        ref, _ = await self._begin(request)
+        name, _, number = ref.partition("@")
+        served = self._shelf.find(name, number or None)
+        self._shelf.take(name, served.version if number else None)
+        return json_answer({})
+
+    async def _begin(self, request: Request) -> tuple[str, JSON]:
+        if not request.is_admin:
+            raise Refusal(
+                403,
+                "loading and unloading need the administrator's token: start the service with "
+                "admin_token= and send that one",
+            )
+        parameters = _read(await request.body()).get("parameters") or {}
+        if not isinstance(parameters, dict):
+            raise RequestError("parameters is not an object")
+        return request.params["model"], parameters
+
+
+def _place(shelf: Shelf, served: Served, *, beside: bool) -> None:
+    if beside:
+        shelf.add(served)
+    else:
+        shelf.put(served)
+
+
+def _read(body: bytes) -> JSON:
+    """Return a request's JSON object; of an empty body an empty one."""
+    try:
+        return msgspec.json.decode(body or b"{}", type=JSON)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise RequestError(f"the body is not a JSON object: {error}") from None
+
+
+def _entry(name: str, version: str, state: str, reason: str = "") -> JSON:
+    return {"name": name, "version": version, "state": state, "reason": reason}

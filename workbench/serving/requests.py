@@ -1,0 +1,123 @@
+"""One request as the endpoints see it, and the table of routes that finds theirs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from starlette.routing import compile_path
+from starlette.types import Receive, Scope
+
+from workbench.serving.answers import Answer, Events, Refusal
+from workbench.serving.batching import Connection
+from workbench.serving.bodies import read_body
+
+__all__ = ["Endpoint", "Request", "Route", "Routes"]
+
+_REMEMBERED = 1024  # paths whose endpoint is known without a search
+
+
+@dataclass(slots=True)
+class Request:
+    """A request: what its path names, its headers and its body.
+
+    Args:
+        scope: of ASGI.
+        receive: of ASGI.
+        params: what the placeholders of its route stand for.
+    """
+
+    scope: Scope
+    receive: Receive
+    params: dict[str, str] = field(default_factory=dict)
+
+    def header(self, name: bytes) -> str | None:
+        """Return the first header of that name, which is in lower case, or None."""
+        for known, value in self.scope["headers"]:
+            if known == name:
+                return str(value.decode("latin-1"))
+        return None
+
+    async def body(self) -> bytes:
+        """Return the whole body, inflated where it was sent so.
+
+        Raises:
+            Refusal: it is too large, or is not what its headers say.
+        """
+        return await read_body(self.scope, self.receive)
+
+    @property
+    def connection(self) -> Connection | None:
+        """What tells when the client has left, where the server can."""
+        found: Connection | None = self.scope.get("workbench.connection")
+        return found
+
+    @property
+    def is_admin(self) -> bool:
+        """Whether it came with the token of an administrator."""
+        return bool(self.scope.get("workbench.admin"))
+
+
+Endpoint = Callable[[Request], Awaitable[Answer | Events]]
+
+
+@dataclass(frozen=True)
+class Route:
+    """What a method of a path does.
+
+    Args:
+        method: of HTTP.
+        path: with placeholders, for instance `"/v2/models/{model}"`.
+        endpoint: that answers.
+        counted: whether it asks for an inference, and is counted with the model's requests.
+    """
+
+    method: str
+    path: str
+    endpoint: Endpoint
+    counted: bool = False
+
+
+class Routes:
+    """The table of routes.
+
+    Args:
+        routes: in the order in which they are tried.
+    """
+
+    def __init__(self, routes: Iterable[Route]) -> None:
+        self._routes = [(_pattern(route.path), route) for route in routes]
+        self._found: dict[tuple[str, str], tuple[Route, dict[str, str]]] = {}
+
+    def find(self, method: str, path: str) -> tuple[Route, dict[str, str]]:
+        """Return the route of a request, and what its placeholders stand for.
+
+        Raises:
+            Refusal: 404 where there is no such path, 405 where it has other methods.
+        """
+        known = self._found.get((method, path))
+        if known is not None:
+            return known
+        found = [(route, m) for pattern, route in self._routes if (m := pattern.match(path))]
+        asked = f"{method} {path}"[:200]
+        if not found:
+            raise Refusal(404, f"there is no {asked}: GET /v2 says what this service is")
+        wanted = "GET" if method == "HEAD" else method  # the server keeps the body to itself
+        for route, match in found:
+            if route.method == wanted:
+                params: dict[str, Any] = match.groupdict()
+                if len(self._found) < _REMEMBERED:
+                    self._found[method, path] = route, params
+                return route, params
+        methods = {route.method for route, _ in found}
+        allowed = ", ".join(sorted(methods | ({"HEAD"} if "GET" in methods else set())))
+        raise Refusal(
+            405, f"{asked} is not offered: expected {allowed}", headers={"Allow": allowed}
+        )
+
+
+def _pattern(path: str) -> re.Pattern[str]:
+    """Return what matches a path; no name in one has a colon, since V1 puts its verb after one."""
+    return re.compile(compile_path(path)[0].pattern.replace("[^/]+", "[^/:]+"))
