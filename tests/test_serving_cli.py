@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -70,9 +69,10 @@ def test_a_version_is_served_until_sigterm() -> None:
 def test_what_a_service_fails_at_is_on_stderr() -> None:
     published()
     program = (
-        "import workbench.serving.served as served\n"
+        "from workbench.serving.served import Served\n"
+        "first = iter([Served.answer])\n"  # its own, when it is put there
         "def broken(*_): raise ArithmeticError('secret detail')\n"
-        "served.infer = broken\n"
+        "Served.answer = lambda *given: next(first, broken)(*given)\n"
         "import sys; sys.argv = ['workbench', 'serve', 'diabetes-linear']\n"
         "from workbench.cli import main; main()"
     )
@@ -84,14 +84,10 @@ def test_what_a_service_fails_at_is_on_stderr() -> None:
         found = find_service("diabetes-linear")
         with pytest.raises(ServiceError, match="stderr of workbench serve, has request") as caught:
             found.client().infer("diabetes-linear", {"input": np.zeros((1, 10), np.float32)})
-        with socket.create_connection(("127.0.0.1", int(found.url[17:]))) as raw:
-            raw.sendall(b"no http\r\n\r\n")
-            assert raw.recv(100)
         process.send_signal(signal.SIGTERM)
         _, errors = process.communicate(timeout=20)
     assert f"request {str(caught.value).split()[-1]} failed\nTraceback" in errors
     assert "ArithmeticError: secret detail" in errors
-    assert "WARNING uvicorn.error: Invalid HTTP request received." in errors
     assert found.token not in errors
 
 

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -65,7 +66,7 @@ def test_swaps_under_traffic_lose_no_request_and_mix_no_answer() -> None:
 def test_the_model_before_a_swap_is_let_go() -> None:
     with serve(small_model(1), name="m", example=ROWS) as service:
         service.predict(ROWS)
-        before = weakref.ref(service._app.served.module)
+        before = weakref.ref(service._served.source.fresh())
         serve(small_model(2), name="m", example=ROWS)
         service.predict(ROWS)  # the thread's frames of the request before are gone by then
         gc.collect()
@@ -91,7 +92,7 @@ def test_a_fitted_model_needs_nothing_more_and_keeps_its_preprocessing() -> None
         assert service.name == "model"
         rows = data.train.inputs[:50]
         assert torch.equal(service.predict(rows).output, wb.predict(model, rows).output)
-        assert attached(service._app.served.module).training is None
+        assert attached(service._served.source.fresh()).training is None
 
 
 def test_a_version_answers_with_its_reference() -> None:
@@ -116,13 +117,26 @@ def test_the_representation_holds_no_token() -> None:
         assert re.fullmatch(
             r"Service 'm' at http://127\.0\.0\.1:\d+ answers with live, weights [0-9a-f]{12}", first
         )
-        bearer = '-H "Authorization: Bearer $(workbench token m)"'
-        assert second == f"curl {bearer} {service.url}/v2/models/m"
+        assert second.startswith('curl -H "Authorization: Bearer $(workbench token m)" ')
         for shown in (repr(service), service._repr_html_(), service.url):
             assert service.token not in shown
         assert service.url in service._repr_html_()
     assert repr(service) == "Service 'm' is stopped"
     assert service._repr_html_() == "<p>Service <b>m</b> is stopped</p>"
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="the command that is shown is curl's")
+def test_the_command_that_is_shown_works_in_a_shell() -> None:
+    with serve(small_model(), name="m", example=ROWS) as service:
+        command = repr(service).splitlines()[1]
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+        ended = subprocess.run(
+            command, shell=True, env={**os.environ, "PATH": path}, capture_output=True, check=True
+        )
+        told = service.predict(ROWS[:1])
+        assert json.loads(ended.stdout) == {
+            "model": "m@0", "rows": [{"output": told.output.tolist()[0]}]
+        }  # fmt: skip
 
 
 def test_stop_frees_port_thread_and_file_and_may_be_said_twice() -> None:
@@ -174,6 +188,7 @@ def test_a_port_in_use_is_an_error_in_the_cell() -> None:
         ({"example": None}, RequestError, "Linear was never built or fitted.*pass example="),
     ],
 )
+@pytest.mark.filterwarnings("ignore:the service listens on")
 def test_what_cannot_start_says_why(
     options: dict[str, object], error: type[Exception], message: str
 ) -> None:
@@ -188,7 +203,7 @@ def test_what_is_no_model_says_so() -> None:
         serve("nothing@1")
     model = nn.Linear(2, 3)
     model.extra = model.weight * 2
-    with pytest.raises(RequestError, match="Linear cannot be copied, and a service needs a snap"):
+    with pytest.raises(RequestError, match="Linear cannot be copied, and a service needs a copy"):
         serve(model, example=ROWS)
 
 
@@ -217,9 +232,9 @@ def test_a_server_that_cannot_start_raises_its_own_error(monkeypatch: pytest.Mon
     def broken(self: uvicorn.Server, sockets: object = None) -> None:
         sys.exit(3)  # as uvicorn does where its start fails
 
-    monkeypatch.setattr(uvicorn.Server, "run", broken)
+    monkeypatch.setattr(uvicorn.Server, "serve", broken)
     with pytest.raises(
-        ServiceError, match=r"service 'm' did not answer at .* within 30 s: 3; pass"
+        ServiceError, match=r"the service did not answer at .* within 30 s: 3; pass"
     ):
         serve(small_model(), name="m", example=ROWS)
     assert not list((home() / "services").glob("*.json"))
@@ -286,12 +301,13 @@ RACE = """
 import sys, time
 sys.path.insert(0, {tests!r})
 from asking import ROWS, small_model
-from workbench.serving import Service, serve
-started = Service._wait_ready
+from workbench.serving import serve
+from workbench.serving.hosting import Server
+started = Server.start
 def late(self):
     time.sleep(0.5)  # both have looked for the name by then
     started(self)
-Service._wait_ready = late
+Server.start = late
 print("ready", flush=True)
 sys.stdin.readline()
 try:
@@ -330,8 +346,8 @@ def test_of_two_processes_that_start_a_name_at_once_one_serves() -> None:
 def test_a_name_that_is_being_started_elsewhere_is_an_error(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("workbench.serving.server._START", 0.1)
-    monkeypatch.setattr("workbench.serving.server._DRAIN", 0.1)
+    monkeypatch.setattr("workbench.serving.server.START", 0.1)
+    monkeypatch.setattr("workbench.serving.server.DRAIN", 0.1)
     message = r"'m' is being started by another process, which holds .*m\.lock: wait for it"
     with start_lock("m", timeout=0), pytest.raises(ServiceError, match=message):
         serve(small_model(), name="m", example=ROWS)
@@ -346,6 +362,7 @@ def test_a_process_that_ends_takes_its_service_and_file_along() -> None:
     assert not (home() / "services" / "m.json").exists()
 
 
+@pytest.mark.filterwarnings("ignore:the service listens on 0.0.0.0")
 def test_ipv6_and_every_address(monkeypatch: pytest.MonkeyPatch) -> None:
     for host, url in (("::1", r"http://\[::1\]:\d+"), ("0.0.0.0", r"http://127\.0\.0\.1:\d+")):
         if host == "::1" and not _has_ipv6():

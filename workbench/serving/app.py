@@ -222,6 +222,9 @@ class Application:
         return self.shelf.find(request.params["model"], request.params.get("version"))
 
     async def _home(self, request: Request) -> Answer:
+        accepted = request.header(b"accept")
+        if accepted is not None and "text/html" not in accepted:
+            return json_answer({"status": "alive"})  # what clients of V1 look for here
         return await asyncio.to_thread(home_page, list(self.shelf))
 
     async def _docs(self, request: Request) -> Answer:
