@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
+import weakref
 from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any
@@ -16,6 +18,7 @@ from hypothesis import strategies as some
 from starlette.requests import ClientDisconnect
 from torch import Tensor, nn
 
+from workbench.errors import RequestError
 from workbench.serving import batching
 from workbench.serving.answers import Refusal
 from workbench.serving.batching import MAX_ROWS, Batcher
@@ -47,7 +50,10 @@ class Slow(nn.Module):
 class Client:
     """A connection that can be lost."""
 
-    on_gone: Callable[[], None] | None = None
+    leave: Callable[[], None] | None = None
+
+    def when_gone(self, callback: Callable[[], None] | None) -> None:
+        self.leave = callback
 
 
 def slow(open_: bool = False) -> tuple[Served, Slow]:
@@ -231,11 +237,11 @@ def test_who_leaves_or_is_late_leaves_the_line_at_once() -> None:
         late = asyncio.create_task(outputs(batcher, served, rows(2), tally, timeout=0.05))
         stays = asyncio.create_task(outputs(batcher, served, rows(3), tally))
         await asyncio.sleep(0)
-        assert left.on_gone is not None
-        left.on_gone()
+        assert left.leave is not None
+        left.leave()
         with pytest.raises(ClientDisconnect):
             await gone
-        with pytest.raises(Refusal, match=r"no answer within the timeout of 0\.05 s") as refused:
+        with pytest.raises(Refusal, match="no answer within the timeout: ask") as refused:
             await late  # though the thread is busy: a timer ends it
         assert refused.value.status == 504
         assert batcher.waiting == 2
@@ -317,8 +323,9 @@ def test_a_storm_of_cancellations_hurts_nobody() -> None:
             await asyncio.sleep(0)
             leaving = set(chance.choice(20, 10, replace=False).tolist())
             for i in leaving:
-                if clients[i].on_gone is not None:
-                    clients[i].on_gone()
+                leave = clients[i].leave
+                if leave is not None:
+                    leave()
             said: list[Any] = await asyncio.gather(*tasks, return_exceptions=True)
             for value, answer in enumerate(said):
                 if not isinstance(answer, ClientDisconnect):
@@ -360,3 +367,79 @@ def test_what_was_counted_adds_up() -> None:
     stages = said["inference_stats"]
     spent = sum(stages[k]["ns"] for k in ("queue", "compute_input", "compute_infer"))
     assert 0 < spent <= stages["success"]["ns"]
+
+
+class Failing(nn.Module):
+    """Raises what it is told to, once it is armed and asked for a row below 0."""
+
+    error: BaseException | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.error is not None and bool((x < 0).any()):
+            raise self.error
+        return x
+
+
+@pytest.mark.parametrize(
+    "error", [StopIteration(3), SystemExit(2), RequestError("odd"), KeyboardInterrupt()]
+)
+def test_whatever_a_model_raises_ends_its_own_request_alone(
+    error: BaseException, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Failing, "error", error)
+    served = served_from(Failing(), example=torch.zeros(1, 2))
+
+    async def work(batcher: Batcher) -> None:
+        tasks = [
+            asyncio.create_task(outputs(batcher, served, rows(value), Tally()))
+            for value in (1, -1, 2)
+        ]
+        said: list[Any] = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 10)
+        assert [said[0]["output"][0, 0], said[2]["output"][0, 0]] == [1, 2]
+        assert isinstance(said[1], RuntimeError)
+        assert type(error).__name__ in str(said[1])
+        assert batcher.is_alive
+
+    in_loop(work)
+
+
+def test_who_left_keeps_no_rows_in_the_line() -> None:
+    served, model = slow()
+
+    async def work(batcher: Batcher) -> None:
+        first, left = await while_busy(model, batcher, served), Client()
+        large = {"input": np.zeros((1000, 2), np.float32)}
+        kept = weakref.ref(large["input"])
+        gone = asyncio.create_task(outputs(batcher, served, large, Tally(), connection=left))
+        del large
+        await asyncio.sleep(0)
+        assert left.leave is not None
+        left.leave()
+        with pytest.raises(ClientDisconnect):
+            await gone
+        del gone
+        await asyncio.sleep(0)  # the loop, too, lets go of the task
+        gc.collect()
+        assert kept() is None  # though the thread has not seen it yet
+        model.gate.set()
+        await first
+
+    in_loop(work)
+
+
+def test_the_inbox_is_bounded_by_those_that_left_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batching, "MAX_REQUESTS", 4)
+    served, model = slow()
+
+    async def work(batcher: Batcher) -> None:
+        first = await while_busy(model, batcher, served)
+        for _ in range(4):
+            with pytest.raises(Refusal, match="no answer within"):
+                await outputs(batcher, served, rows(1), Tally(), timeout=0.001)
+        assert batcher.waiting == 1
+        with pytest.raises(Refusal, match="4 requests are waiting already"):
+            await outputs(batcher, served, rows(1), Tally())
+        model.gate.set()
+        await first
+
+    in_loop(work)

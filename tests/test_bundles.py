@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
+import functools
 import io
+import json
+import operator
 import os
 import shutil
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from bundles import Entries, changed, put, refused, reseal
 from torch import nn
+from typer.testing import CliRunner
 
+from workbench.cli import app
 from workbench.datasets import dataset
-from workbench.errors import RequestError, TamperedError
+from workbench.errors import RequestError, TamperedError, WorkbenchError
 from workbench.evaluation import evaluate, predict
 from workbench.models import build
 from workbench.registry import (
@@ -28,6 +36,8 @@ from workbench.registry import (
     retire,
     version,
 )
+from workbench.serving.pages import home_page
+from workbench.serving.served import served_from
 from workbench.training import fit
 
 X = torch.randn(12, 4, generator=torch.Generator().manual_seed(0))
@@ -147,6 +157,19 @@ def empty(*names: str) -> Callable[[Entries], object]:
     return lambda entries: entries.update(dict.fromkeys(names, b""))
 
 
+def put_part(entries: Entries, part: str, **said: Any) -> None:
+    """Let a part of the record say something else."""
+    reseal(entries, **{part: {**json.loads(entries["version.json"])[part], **said}})
+
+
+def unsealed(entries: Entries) -> None:
+    """Make the record one of the first format, in all that it says."""
+    record = json.loads(entries["version.json"])
+    newer = ("call", "reference", "seal")
+    old = {key: value for key, value in record.items() if key not in newer}
+    entries["version.json"] = json.dumps({**old, "format": 1}).encode()
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -167,15 +190,19 @@ def empty(*names: str) -> Callable[[Entries], object]:
         (lambda e: reseal(e, name="../x"), "strange name"),
         (lambda e: reseal(e, version=0), "strange version"),
         (lambda e: reseal(e, version=10**9), "strange version"),
-        (lambda e: reseal(e, version=True), "strange version"),
+        (lambda e: reseal(e, version=True), "Expected `int`, got `bool`"),
         (lambda e: reseal(e, checksums={}), "strange files"),
-        (lambda e: reseal(e, lineage=[]), "strange lineage"),
+        (lambda e: reseal(e, lineage=[]), r"Expected `object`, got `array` - at `\$\.lineage`"),
+        (lambda e: put_part(e, "lineage", origin=7), r"Expected `object \| null`, got `int`"),
+        (lambda e: put_part(e, "lineage", origin={"ref": 7}), "Expected `str`, got `int`"),
+        (unsealed, "has format 1, which has no seal and was never exported: publish the model"),
         (put("weights.safetensors", b""), "has weights that cannot be read"),
         (put("weights.safetensors", b"\xff" * 64), "has weights that cannot be read"),
         (lambda e: put("weights.safetensors", e["weights.safetensors"][:-1])(e),
          "has weights that cannot be read"),
         (put("example.json", b"{}"), r"cannot be read: KeyError\('rows'\)"),
         (put("example.json", b'{"rows": [[1]]}'), "inputs have the shape"),
+        (lambda e: put_part(e, "preprocessing", mean=[0.0, 0.0]), "cannot be read: RuntimeError"),
         (put("reference.json", b'{"format": 1}'), r"cannot be read: KeyError\('inputs'\)"),
     ],
 )  # fmt: skip
@@ -189,6 +216,36 @@ def test_a_file_that_was_changed_is_refused(
     file = changed(export_version("net@1", tmp_path), change)
     elsewhere()
     refused(file, message)
+
+
+def places(told: Any, *before: Any) -> Iterator[tuple[Any, ...]]:
+    """Yield where in a record there is something, as the keys that lead there."""
+    if before:
+        yield before
+    if isinstance(told, dict):
+        for key in told:
+            yield from places(told[key], *before, key)
+    elif told and isinstance(told, list):
+        yield from places(told[0], *before, 0)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("strange", [None, "x", 7, True, [], {}, [1], {"a": 1}])
+def test_whatever_a_record_says_it_is_refused_or_can_be_shown(
+    tmp_path: Path, elsewhere: Callable[[], None], strange: Any
+) -> None:
+    published()
+    file, record = export_version("net@1", tmp_path), dict(version("net@1").record)
+    elsewhere()
+    for *way, last in places({k: v for k, v in record.items() if k not in ("seal", "checksums")}):
+        said = copy.deepcopy(record)
+        functools.reduce(operator.getitem, way, said)[last] = strange
+        crafted = changed(file, functools.partial(reseal, **said))
+        with contextlib.suppress(WorkbenchError):
+            ref = import_version(crafted).ref
+            shown = CliRunner().invoke(app, ["show", ref])
+            assert shown.exit_code == 0, (way, last, shown.exception)
+            home_page([served_from(ref)])
 
 
 def test_a_program_that_could_run_code_is_refused(

@@ -374,12 +374,12 @@ class Waiting:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["path"] == "/wait":
             left = asyncio.Event()
-            scope["workbench.connection"].on_gone = partial(self._gone, left)
+            scope["workbench.connection"].when_gone(partial(self._gone, left))
             self.asked.set()
             await left.wait()
             self.gone.set()
         else:
-            scope["workbench.connection"].on_gone = partial(self._gone, asyncio.Event())
+            scope["workbench.connection"].when_gone(partial(self._gone, asyncio.Event()))
             await echo(scope, receive, send)
 
     def _gone(self, left: asyncio.Event) -> None:
@@ -400,12 +400,32 @@ def test_whoever_answers_hears_that_the_client_has_gone(before: bytes, after: by
     assert app.told == 1
 
 
+def test_who_asks_only_after_the_client_has_gone_hears_of_it() -> None:
+    gone, unheard = threading.Event(), threading.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        connection = scope["workbench.connection"]
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        connection.when_gone(unheard.set)
+        connection.when_gone(None)
+        await asyncio.sleep(0)
+        connection.when_gone(gone.set)
+        assert not gone.is_set()  # but soon
+
+    with listening(app) as port:
+        with connect(port, GET):
+            pass
+        assert gone.wait(10)
+    assert not unheard.is_set()
+
+
 def test_nobody_hears_of_a_client_whose_answer_was_whole() -> None:
     told: list[str] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] == "GET":
-            scope["workbench.connection"].on_gone = partial(told.append, scope["path"])
+            scope["workbench.connection"].when_gone(partial(told.append, scope["path"]))
         await echo(scope, receive, send)
 
     with listening(app) as port:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import http.client
 import json
+import logging
 import time
+import weakref
 from collections import Counter
 from collections.abc import Iterator
 
@@ -12,7 +16,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
-from asking import ROWS, ask, infer_body, small_model
+from asking import ROWS, ask, bearer, infer_body, small_model
 from torch import Tensor, nn
 
 from workbench.serving import Service, serve
@@ -143,3 +147,50 @@ def test_a_swap_under_load_loses_nothing_and_mixes_nothing() -> None:
     assert torch.stack(close).any(0).all()
     assert close[0].any()
     assert close[-1].any()
+
+
+class Endless(nn.Module):
+    """Streams until it is stopped."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+    def stream(self, x: Tensor) -> Iterator[Tensor]:
+        while True:
+            time.sleep(0.01)
+            yield x
+
+
+def test_a_stop_ends_a_stream_with_a_last_word() -> None:
+    service = serve(Endless(), name="endless", example=ROWS)
+    connection = http.client.HTTPConnection("127.0.0.1", int(service.url[17:]), timeout=20)
+    path = "/v2/models/endless/generate_stream"
+    connection.request("POST", path, b'{"input": [1, 2]}', bearer(service))
+    answer = connection.getresponse()
+    assert answer.read(5) == b"data:"
+    service.stop()
+    said = answer.read()
+    connection.close()
+    assert said.endswith(b'data: {"error":"the service is stopping: ask again in a moment"}\n\n')
+
+
+def test_a_model_that_failed_is_let_go_by_a_swap(monkeypatch: pytest.MonkeyPatch) -> None:
+    log = logging.getLogger("workbench.serving")  # pytest would keep the record of the error
+    monkeypatch.setattr(log, "disabled", True)
+
+    class Broken(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            if bool((x > 0).any()):
+                raise ArithmeticError("here")
+            return x
+
+    gc.disable()
+    try:
+        with serve(Broken(), name="m", example=torch.zeros(1, 2)) as service:
+            before = weakref.ref(service._served.source.fresh())
+            assert ask(service, "POST", "/v2/models/m/infer", infer_body()).status == 500
+            serve(small_model(), name="m", example=ROWS)
+            assert ask(service, "POST", "/v2/models/m/infer", infer_body()).status == 200
+            assert before() is None
+    finally:
+        gc.enable()

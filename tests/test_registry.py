@@ -294,22 +294,36 @@ def set_key(key: str, value: Any) -> Callable[[dict[str, Any]], object]:
             lambda record: record.pop("format"),
             r"version\.json cannot be read: KeyError\('format'\)",
         ),
-        (lambda record: record.pop("checksums"), r"cannot be read: KeyError\('checksums'\)"),
-        (lambda record: record.pop("lineage"), r"cannot be read: KeyError\('lineage'\)"),
+        (lambda record: record.pop("checksums"), "missing required field `checksums`"),
+        (lambda record: record.pop("lineage"), "missing required field `lineage`"),
         (set_key("version", 7), r"it is of another version, net@7, expected net@1: put its folder"),
         (set_key("name", "other"), r"it is of another version, other@1, expected net@1"),
         (set_key("name", "../x"), r"cannot be read: ValueError\('strange name'\)"),
-        (set_key("version", "1"), r"cannot be read: ValueError\('strange version'\)"),
+        (set_key("version", "1"), r"Expected `int`, got `str` - at `\$\.version`"),
         (set_key("format", 0), r"cannot be read: ValueError\('strange format'\)"),
-        (set_key("call", "shell"), r"cannot be read: ValueError\('strange call, preprocessing'\)"),
+        (set_key("call", "shell"), r"Invalid enum value 'shell' - at `\$\.call`"),
         (set_key("preprocessing", None), r"cannot be read: ValueError\('strange preprocessing'\)"),
-        (set_key("signature", {}), r"cannot be read: KeyError\('inputs'\)"),
+        (set_key("signature", {}), r"missing required field `inputs` - at `\$\.signature`"),
         (set_key("checksums", {"../x": "0" * 64}), r"ValueError\('strange files'\)"),
-        (set_key("metrics", {"loss": "low"}), r"ValueError\('strange metrics'\)"),
-        (set_key("created", 0), r"ValueError\('strange created'\)"),
+        (set_key("metrics", {"loss": "low"}), r"Expected `float`, got `str` - at `\$\.metrics"),
+        (set_key("created", 0), r"Expected `datetime`, got `int` - at `\$\.created`"),
+        (set_key("created", "x"), r"Invalid RFC3339 encoded datetime - at `\$\.created`"),
+        (set_key("parameters", "many"), r"Expected `int`, got `str` - at `\$\.parameters`"),
+        (set_key("parameters", True), r"Expected `int`, got `bool` - at `\$\.parameters`"),
+        (set_key("architecture", "program"), r"Expected `object`, got `str` - at `\$\.archite"),
+        (set_key("lineage", {}), r"missing required field `run` - at `\$\.lineage`"),
+        (lambda record: record["lineage"].update(origin={"ref": "a@1", "seal": "b"}),
+         r"missing required field `by` - at `\$\.lineage\.origin`"),
+        (lambda record: record["lineage"].update(cell={"notebook": None}),
+         r"missing required field `execution_count` - at `\$\.lineage\.cell`"),
+        (lambda record: record["signature"]["inputs"].clear(), "strange signature"),
+        (lambda record: record["signature"]["inputs"][0].update(shape=[-1, 9]),
+         r"signature of other rows than \[4\]"),
+        (lambda record: record["preprocessing"].update(features=["a"]),
+         r"1 features of rows \[4\]"),
         (lambda record: record["checksums"].pop("example.json"), r"ValueError\('strange files'\)"),
     ],
-)
+)  # fmt: skip
 def test_a_record_that_was_published_by_nobody_is_refused(
     change: Callable[[dict[str, Any]], object], message: str
 ) -> None:
@@ -366,6 +380,19 @@ def export_and_import(made: ModelVersion) -> str:
     file = export_version(made.ref, made.folder.parent / "net.zip")
     shutil.rmtree(made.folder)
     return import_version(file).ref
+
+
+@pytest.mark.parametrize("newer", ["call", "reference", "seal"])
+def test_a_record_whose_seal_was_taken_off_is_refused(newer: str) -> None:
+    path = publish(build("linear", DATA), "net").folder / "version.json"
+    record = {**json.loads(path.read_text()), "format": 1, "metrics": {"accuracy": 1.0}}
+    rewrite(path, json.dumps({k: v for k, v in record.items() if k != "seal"}).encode())
+    with pytest.raises(TamperedError, match="format 1 with call, reference, which it had not"):
+        version("net@1")
+    others = {"call", "reference", "seal"} - {newer}
+    rewrite(path, json.dumps({k: v for k, v in record.items() if k not in others}).encode())
+    with pytest.raises(TamperedError, match=f"format 1 with {newer}, which it had not"):
+        version("net@1")
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"\xff"])

@@ -7,6 +7,7 @@ import contextlib
 import io
 import json
 import struct
+import time
 import warnings
 import zlib
 from typing import Any
@@ -25,6 +26,7 @@ from workbench.attached import attached
 from workbench.datasets import dataset
 from workbench.errors import RequestError, UnknownNameError
 from workbench.preprocessing import Preprocessing
+from workbench.serving import rows
 from workbench.serving.answers import Refusal
 from workbench.serving.photos import MAX_PIXELS, pixels
 from workbench.serving.rows import from_values, pictures, plain, read_rows, say_rows
@@ -139,7 +141,7 @@ def test_a_picture_is_turned_as_the_camera_was_held(orientation: int, kind: str)
     exif[0x0112] = orientation
     content = file_of(image, kind, exif=exif)
     expected = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(content))))
-    array, resized = pixels(content, expected.shape)
+    array, resized, _ = pixels(content, expected.shape)
     assert resized is None
     np.testing.assert_array_equal(array, expected)
 
@@ -149,7 +151,7 @@ def test_a_picture_is_turned_as_the_camera_was_held(orientation: int, kind: str)
 def test_a_picture_is_coloured_as_the_model_has_it(mode: str, shape: tuple[int, ...]) -> None:
     image = noise(8, 6).convert(mode)
     content = file_of(image, "JPEG" if mode == "CMYK" else "PNG")
-    array, _ = pixels(content, shape)
+    array, *_ = pixels(content, shape)
     wanted = {1: "L", 3: "RGB", 4: "RGBA"}[shape[2] if len(shape) == 3 else 1]
     expected = Image.open(io.BytesIO(content)).convert(wanted)
     assert array.shape == shape
@@ -167,7 +169,7 @@ def test_what_is_transparent_is_white() -> None:
 
 def test_sixteen_bits_become_eight() -> None:
     deep = np.arange(16, dtype=np.uint16).reshape(4, 4) * 4369
-    array, _ = pixels(file_of(Image.fromarray(deep)), (4, 4))
+    array, *_ = pixels(file_of(Image.fromarray(deep)), (4, 4))
     np.testing.assert_array_equal(array, deep >> 8)
 
 
@@ -236,7 +238,7 @@ def test_a_damaged_file_is_a_picture_or_refused(data: st.DataObject) -> None:
         content[data.draw(st.integers(2, len(content) - 1))] = data.draw(st.integers(0, 255))
     end = data.draw(st.integers(2, len(content)))
     with contextlib.suppress(RequestError):
-        array, _ = pixels(bytes(content[:end]), (16, 16, 3))
+        array, *_ = pixels(bytes(content[:end]), (16, 16, 3))
         assert array.shape == (16, 16, 3)
 
 
@@ -248,6 +250,24 @@ def test_a_model_of_other_channels_takes_no_picture() -> None:
 def test_a_damaged_picture_is_named_by_its_row(seeing: Served) -> None:
     with pytest.raises(RequestError, match="row 1: the picture is neither a PNG nor a JPEG"):
         pictures(np.array([WHOLE["PNG"], b"x"], object), seeing)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (16, 16), (200, 50), (160, 90)])
+def test_the_pictures_of_a_request_are_bounded_together(
+    seeing: Served, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]
+) -> None:
+    monkeypatch.setattr(rows, "MAX_TOGETHER", 3 * max(10_000, size[0] * size[1]))
+    file = file_of(noise(*size))
+    assert len(from_values(3 * [file], seeing)["input"]) == 3
+    said = "row 4: the pictures have over 100,000,000 pixels together, each counting as 10,000"
+    with pytest.raises(RequestError, match=said):
+        from_values([file, np.zeros((16, 16, 3)).tolist(), *3 * [file]], seeing)
+    with pytest.raises(RequestError, match=said.replace("4", "3")):
+        pictures(np.array(4 * [file], object), seeing)
+
+
+def test_a_picture_counts_as_the_pixels_it_becomes() -> None:
+    assert pixels(file_of(noise(1, 1)), (200, 100, 3), 50_000)[2] == 30_000
 
 
 ROW = {"age": 31, "weight": 70.5, "height": True}
@@ -393,3 +413,15 @@ def test_pictures_for_another_model_are_refused(counting: Served) -> None:
         pictures(np.array([WHOLE["PNG"]], object), counting)
     with pytest.raises(UnknownNameError):
         asked(counting, JSON_TYPE, {"x": 1})
+
+
+def test_a_row_of_many_names_is_read_in_their_number() -> None:
+    names = tuple(f"feature {i}" for i in range(20_000))
+    model, table = nn.Linear(len(names), 1), torch.rand(4, len(names))
+    attached(model).preprocessing = Preprocessing.fitted(table, (), names)
+    wide = served_from(model, name="wide")
+    row = dict(zip(reversed(names), table[0].tolist(), strict=True))
+    begun = time.perf_counter()
+    read = from_values([row], wide)["input"]
+    assert time.perf_counter() - begun < 1
+    np.testing.assert_array_equal(read[0], table[0].flip(0))

@@ -99,22 +99,6 @@ def test_a_batched_answer_is_the_single_one(
     assert np.abs(joined - whole).max() <= 1e-5 * max(1, np.abs(whole).max())
 
 
-def test_many_rows_go_through_in_parts() -> None:
-    class Narrow(nn.Linear):
-        def forward(self, x: Tensor) -> Tensor:
-            assert len(x) <= 512
-            return super().forward(x)
-
-    model, rows = Narrow(2, 3), torch.rand(1200, 2)
-    served = served_from(model, example=rows[:4])
-    np.testing.assert_array_equal(
-        served.answer({"input": rows.numpy()})["output"], wb.predict(model, rows).output.numpy()
-    )
-    both = served_from(Both(), example={"left": rows[:2], "right": ["a", "b"]})
-    texts = np.array([b"x"] * 1200, object)
-    assert both.answer({"left": rows.numpy(), "right": texts})["loud"].tolist() == [b"X"] * 1200
-
-
 @pytest.mark.parametrize("shape", [(4, 6), (4, 6, 3), (7,)])
 def test_the_preprocessing_is_the_same_bit_by_bit(shape: tuple[int, ...]) -> None:
     channels = shape[2] if len(shape) == 3 else 1

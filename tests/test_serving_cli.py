@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import signal
@@ -9,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
@@ -64,6 +66,25 @@ def test_a_version_is_served_until_sigterm() -> None:
         rest, errors = process.communicate(timeout=20)
     assert (process.returncode, rest, errors) == (0, "", "")
     assert not list((home() / "services").glob("*.json"))
+
+
+def test_an_alias_is_served_to_a_proxy_and_an_administrator(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    published()
+    wb.promote("diabetes-linear@1", "champion")
+    monkeypatch.setenv("WORKBENCH_ADMIN_TOKEN", "admin")
+    hosts = ("--allowed-host", "a.example.org", "--allowed-host", "b.example.org")
+    with serving("diabetes-linear@champion", *hosts) as process:
+        assert process.stdout is not None
+        where = urlsplit(process.stdout.readline().strip()).netloc
+        sent = {"Host": "b.example.org", "X-Workbench-Token": "admin"}
+        connection = http.client.HTTPConnection(where, timeout=20)
+        connection.request("POST", "/v2/repository/models/diabetes-linear@1/load", b"{}", sent)
+        assert connection.getresponse().status == 200
+        connection.close()
+        process.send_signal(signal.SIGTERM)
+        assert process.communicate(timeout=20)[1] == ""
 
 
 def test_what_a_service_fails_at_is_on_stderr() -> None:

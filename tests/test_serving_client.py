@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import subprocess
@@ -60,6 +61,36 @@ def test_what_listens_and_stays_silent_counts_as_busy() -> None:
         busy = replace(DEAD, name="busy", url=f"http://127.0.0.1:{silent.getsockname()[1]}")
         write_listing(busy)
         assert read_listing("busy") == busy
+
+
+def test_a_service_that_is_loading_or_full_lives() -> None:
+    with serve(small_model(), name="m", example=ROWS) as service:
+        with service._server.shelf.on_the_way("other"):
+            assert not ServiceClient(service.url, service.token).is_ready()
+            assert [found.name for found in list_services()] == ["m"]
+        assert find_service("m").token == service.token
+
+
+def test_a_process_without_connections_to_spare_removes_no_file(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def spent(*_: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    write_listing(DEAD)
+    monkeypatch.setattr(socket, "socket", spent)
+    assert [found.name for found in list_services()] == ["dead"]
+
+
+@pytest.mark.parametrize("told", [b"no http", b"HTTP/1.1 404 Other\r\n\r\n"])
+def test_where_somebody_else_listens_by_now_the_file_is_removed(told: bytes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=answer_once, args=(listener, told))
+        thread.start()
+        write_listing(replace(DEAD, url=f"http://127.0.0.1:{listener.getsockname()[1]}"))
+        assert list_services() == []
+        thread.join(20)
+    assert not (home() / "services" / "dead.json").exists()
 
 
 def test_a_file_that_cannot_be_read_or_is_newer_is_left_alone() -> None:

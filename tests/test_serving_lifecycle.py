@@ -117,7 +117,9 @@ def test_the_representation_holds_no_token() -> None:
         assert re.fullmatch(
             r"Service 'm' at http://127\.0\.0\.1:\d+ answers with live, weights [0-9a-f]{12}", first
         )
-        assert second.startswith('curl -H "Authorization: Bearer $(workbench token m)" ')
+        told = re.match(r'curl -H "Authorization: Bearer \$\((.*) token m\)" ', second)
+        assert told is not None
+        assert told[1].startswith(f"WORKBENCH_HOME={home()} ")  # as the other shell may have none
         for shown in (repr(service), service._repr_html_(), service.url):
             assert service.token not in shown
         assert service.url in service._repr_html_()
@@ -183,6 +185,11 @@ def test_a_port_in_use_is_an_error_in_the_cell() -> None:
         ({"port": 70000}, RequestError, "port 70000 is none: expected 0 to 65535"),
         ({"token": ""}, RequestError, "a token must be letters, digits and signs"),
         ({"token": "two words"}, RequestError, "a token must be .* pass another, or token=None"),
+        (
+            {"token": "x", "admin_token": "x"},
+            RequestError,
+            "token and admin_token are the sam",
+        ),
         ({"name": "a/b"}, RequestError, "service name 'a/b' cannot be used: expected up to 100"),
         ({"name": ".."}, RequestError, r"service name '\.\.' cannot be used"),
         ({"example": None}, RequestError, "Linear was never built or fitted.*pass example="),
@@ -360,6 +367,58 @@ def test_a_process_that_ends_takes_its_service_and_file_along() -> None:
         process.communicate("clean\n", timeout=20)
     assert process.returncode == 0
     assert not (home() / "services" / "m.json").exists()
+
+
+def test_a_name_that_an_administrator_unloaded_is_served_again_where_it_was() -> None:
+    with serve(small_model(), name="m", example=ROWS, admin_token="admin") as service:
+        where, admin = service.url, {"Authorization": "Bearer admin"}
+        unloaded = ask(service, "POST", "/v2/repository/models/m/unload", b"", admin)
+        assert (unloaded.status, service.is_running) == (200, False)
+        with serve(small_model(2), name="other", example=ROWS) as other:
+            assert other.url == where
+        assert serve(small_model(2), name="m", example=ROWS) is service
+        assert service.url == where
+        assert torch.equal(service.predict(ROWS).output, wb.predict(small_model(2), ROWS).output)
+
+
+FORK = """
+import os, sys, torch
+sys.path.insert(0, {tests!r})
+from asking import ROWS, small_model
+from workbench.errors import ServiceError
+from workbench.serving import serve
+with serve(small_model(), name="m", example=ROWS) as service:
+    child = os.fork()
+    if not child:
+        try:
+            serve(small_model(), name="m", example=ROWS)
+        except ServiceError as error:
+            print(error, flush=True)
+        sys.exit()  # which leaves the block and runs what is to be run at exit
+    assert os.waitpid(child, 0)[1] == 0
+    from workbench.serving import list_services
+    print([found.name for found in list_services()], len(service.predict(ROWS)))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
+def test_a_forked_child_stops_no_service_of_its_parent() -> None:
+    code = FORK.format(tests=str(Path(__file__).parent))
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    refused, found = ended.stdout.splitlines()
+    assert re.match(r"service 'm' runs at http://.* already, in process \d+: stop it", refused)
+    assert found == "['m'] 3"
+
+
+def test_a_damaged_version_is_left_out_of_the_index_and_warns_in_no_cell() -> None:
+    data = wb.load("diabetes")
+    for name in ("whole", "broken"):
+        made = wb.publish(wb.build("linear", data), name)
+    (made.folder / "version.json").chmod(0o644)
+    (made.folder / "version.json").write_text("{")
+    with serve(small_model(), name="m", example=ROWS) as service:
+        told = ask(service, "POST", "/v2/repository/index", b"")  # here a warning is an error
+    assert [entry["name"] for entry in told.json] == ["m", "whole"]
 
 
 @pytest.mark.filterwarnings("ignore:the service listens on 0.0.0.0")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import signal
 import threading
 from types import FrameType
@@ -24,11 +25,21 @@ def register(app: typer.Typer) -> None:
 
 
 def _serve(
-    model: Annotated[str, typer.Argument(metavar="NAME[@VERSION]", help="A published model.")],
+    model: Annotated[
+        str, typer.Argument(metavar="NAME[@VERSION|@ALIAS]", help="A published model.")
+    ],
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on; 0 for a free one.")] = 0,
+    allowed_host: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="What a proxy asks by; may be given several times."),
+    ] = None,
 ) -> None:
-    """Serve a published model until Ctrl-C or SIGTERM; the first line of stdout is its URL."""
+    """Serve a published model until Ctrl-C or SIGTERM; the first line of stdout is its URL.
+
+    Whoever sends the token in WORKBENCH_ADMIN_TOKEN, where that is set, may load and unload
+    versions while it runs.
+    """
     from workbench.errors import ServiceError
     from workbench.serving import serve
 
@@ -42,7 +53,11 @@ def _serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
     _log_to_stderr()
-    with serve(model, host=host, port=port) as service:
+    admin_token = os.environ.pop("WORKBENCH_ADMIN_TOKEN", None)  # no child inherits it
+    hosts = allowed_host or ()
+    with serve(
+        model, host=host, port=port, admin_token=admin_token, allowed_hosts=hosts
+    ) as service:
         typer.echo(service.url)
         typer.echo(f"{service.model}; its token: workbench token {service.name}")
         while not asked_to_stop.wait(_LOOK):

@@ -116,7 +116,7 @@ def _checked(place: Path) -> tuple[JSON, dict[str, bytes]]:
     try:
         with zipfile.ZipFile(place) as bundle:
             _check_entries(place, bundle.infolist())
-            record = record_of(bundle.read(RECORD), f"{RECORD} in {place}")
+            record = record_of(bundle.read(RECORD), f"{RECORD} in {place}", exported=True)
             contents = {n: bundle.read(n) for n in bundle.namelist() if n != RECORD}
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError) as error:
         raise _refused(place, f"cannot be read: {error}") from None

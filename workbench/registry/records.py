@@ -11,9 +11,11 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import msgspec
 import torch
 from torch import Tensor
 
@@ -40,12 +42,64 @@ __all__ = [
 _FORMAT = 2
 RECORD = "version.json"
 FILES = ("weights.safetensors", "example.json", "reference.json", "program.pt2")
-_KEYS = (
-    "name", "version", "created", "architecture", "parameters", "call", "preprocessing",
-    "signature", "settings", "metrics", "reference", "lineage", "checksums",
-)  # fmt: skip
 _HASH = re.compile(r"[0-9a-f]{64}")
+_WRONG = (ValueError, KeyError, TypeError, AttributeError, RecursionError)  # of foreign JSON
 _DTYPES = {word: name for name, word in DATATYPES.items()}
+
+
+class _Data(msgspec.Struct):
+    name: str | None
+    fingerprint: str | None
+
+
+class _Code(msgspec.Struct):
+    commit: str
+
+
+class _Cell(msgspec.Struct):
+    notebook: str | None
+    execution_count: int
+
+
+class _Origin(msgspec.Struct):
+    ref: str
+    seal: str
+    by: str
+
+
+class _Lineage(msgspec.Struct):
+    """What any format says of where a version comes from; the newer parts may be missing."""
+
+    run: str | None
+    data: _Data | None
+    parent: str | None
+    parameters: JSON | None = None
+    cell: _Cell | None = None
+    code: _Code | None = None
+    origin: _Origin | None = None
+
+
+class _Reference(msgspec.Struct):
+    rows: int
+
+
+class _Record(msgspec.Struct):
+    """The parts of a record, each of its kind."""
+
+    format: int
+    name: str
+    version: int
+    created: datetime
+    architecture: JSON
+    parameters: int
+    call: Literal["rows", "named"]
+    preprocessing: Preprocessing | None
+    signature: Signature
+    settings: JSON | None
+    metrics: dict[str, float]
+    reference: _Reference | None
+    lineage: _Lineage
+    checksums: dict[str, str]
 
 
 def sha256(content: bytes) -> str:
@@ -85,15 +139,16 @@ def read_record(path: Path, name: str, number: int) -> JSON:
     return record
 
 
-def record_of(content: bytes, where: str) -> JSON:
+def record_of(content: bytes, where: str, *, exported: bool = False) -> JSON:
     """Return the record that some bytes are, checked.
 
     Args:
         content: of a `version.json`.
         where: it was found, for the messages.
+        exported: it was in a file from elsewhere, where only a sealed one is believed.
 
     Raises:
-        TamperedError: it is none, is of a newer format, or is not what was published.
+        TamperedError: it is none, is of another format, or is not what was published.
     """
     try:
         record = json.loads(content)
@@ -103,9 +158,14 @@ def record_of(content: bytes, where: str) -> JSON:
                 f"{record.get('name')}@{record.get('version')} has format {form}, this workbench "
                 f"reads up to {_FORMAT}: upgrade with pip install --upgrade maas-workbench"
             )
+        if form == 1 and exported:
+            raise TamperedError(
+                f"{where} has format 1, which has no seal and was never exported: publish the "
+                "model again and export that"
+            )
         record = sealed(_upgraded(record)) if form == 1 else _unbroken(record, where)
         _check_parts(record)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (*_WRONG, msgspec.ValidationError) as error:
         if isinstance(error, TamperedError):
             raise
         raise TamperedError(f"{where} cannot be read: {error!r:.300}") from None
@@ -136,9 +196,11 @@ def check_content(contents: Mapping[str, bytes], record: JSON, where: str) -> No
         TamperedError: they are not.
     """
     try:
-        example_of(contents["example.json"], record)
+        example = example_of(contents["example.json"], record)
+        if record["call"] == "rows":
+            Preprocessing.from_json(record["preprocessing"])(example)
         reference_of(contents.get("reference.json"))
-    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, RecursionError) as error:
+    except (*_WRONG, RuntimeError) as error:
         raise TamperedError(f"{where} cannot be read: {error!r:.300}") from None
 
 
@@ -169,6 +231,9 @@ def _seal(record: JSON) -> str:
 
 
 def _upgraded(record: JSON) -> JSON:
+    newer = [key for key in ("call", "reference", "seal") if key in record]
+    if newer:
+        raise ValueError(f"format 1 with {', '.join(newer)}, which it had not")
     return {"call": "rows", "reference": None, **record}
 
 
@@ -184,29 +249,36 @@ def _unbroken(record: JSON, where: str) -> JSON:
 
 
 def _check_parts(record: JSON) -> None:
-    """Raise KeyError, TypeError or ValueError where a part is missing, or is none of its kind."""
-    missing = [key for key in _KEYS if key not in record]
-    if missing:
-        raise KeyError(*missing)
-    files, plain = set(record["checksums"]), record["call"] == "rows"
+    """Raise where a part is missing, or is none of its kind.
+
+    Raises:
+        ValidationError, KeyError, TypeError or ValueError: one is.
+    """
+    told = msgspec.convert(record, _Record)
+    plain = told.call == "rows"
     needed = {"weights.safetensors", "example.json"}
-    needed |= {"program.pt2"} if "program" in record["architecture"] else set()
-    needed |= {"reference.json"} if record["reference"] else set()
+    needed |= {"program.pt2"} if "program" in told.architecture else set()
+    needed |= {"reference.json"} if told.reference else set()
     wrong = {
-        "format": record["format"] != _FORMAT,
-        "name": not is_name(record["name"]),
-        "version": type(record["version"]) is not int or not is_number(str(record["version"])),
-        "metrics": not all(isinstance(v, (int, float)) for v in record["metrics"].values()),
-        "created": not isinstance(record["created"], str),
-        "files": not needed <= files <= set(FILES),
-        "checksums": not all(map(_HASH.fullmatch, record["checksums"].values())),
-        "call": not (plain or record["call"] == "named"),
-        "lineage": not isinstance(record["lineage"], dict),
-        "preprocessing": plain != isinstance(record["preprocessing"], dict),
+        "format": told.format != _FORMAT,
+        "name": not is_name(told.name),
+        "version": not is_number(str(told.version)),
+        "files": not needed <= told.checksums.keys() <= set(FILES),
+        "checksums": not all(map(_HASH.fullmatch, told.checksums.values())),
+        "preprocessing": plain == (told.preprocessing is None),
+        "signature": not (told.signature.inputs and told.signature.outputs),
     }
     strange = [part for part, is_wrong in wrong.items() if is_wrong]
     if strange:
         raise ValueError(f"strange {', '.join(strange)}")
-    Signature.from_json(record["signature"])
     if plain:
-        Preprocessing.from_json(record["preprocessing"])
+        _check_rows(Preprocessing.from_json(record["preprocessing"]), told.signature)
+
+
+def _check_rows(preprocessing: Preprocessing, signature: Signature) -> None:
+    """Raise ValueError where raw rows are other ones to the two of them."""
+    features, shape = preprocessing.features, preprocessing.shape
+    if [spec.shape[1:] for spec in signature.inputs] != [shape]:
+        raise ValueError(f"signature of other rows than {list(shape)}")
+    if features and (len(features),) != shape:
+        raise ValueError(f"{len(features)} features of rows {list(shape)}")

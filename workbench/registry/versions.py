@@ -33,7 +33,7 @@ from workbench.registry.records import (
 from workbench.registry.references import Reference
 from workbench.types import JSON, Signature
 
-__all__ = ["ModelVersion", "list_models", "resolve", "version"]
+__all__ = ["ModelVersion", "list_models", "look_through", "resolve", "version"]
 
 
 @dataclass(frozen=True)
@@ -235,14 +235,22 @@ def resolve(ref: str) -> tuple[str, int]:
 
 def list_models() -> list[ModelVersion]:
     """Return every published version, by name and number; of one that cannot be read, warn."""
-    found = []
+    found, problems = look_through()
+    for problem in problems:
+        warnings.warn(problem, stacklevel=2)
+    return found
+
+
+def look_through() -> tuple[list[ModelVersion], list[str]]:
+    """Return every version that can be read, by name and number, and of each other why not."""
+    found, problems = [], []
     for name in names():
         for number in numbers(name):
             try:
                 found.append(version(f"{name}@{number}"))
             except TamperedError as error:  # one damaged record must not hide all the others
-                warnings.warn(str(error), stacklevel=2)
-    return found
+                problems.append(str(error))
+    return found, problems
 
 
 def _newest(name: str, known: list[int]) -> int:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Hashable, Iterator
-from typing import Any
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable, Generator, Hashable
+from typing import Any, TypeVar, cast
+
+from starlette.types import Scope
 
 from workbench.errors import RequestError
 from workbench.serving.answers import Answer, Events, Refusal, json_answer
@@ -19,10 +23,15 @@ from workbench.serving.tensors import Array
 from workbench.serving.v1 import read_v1, write_v1
 from workbench.types import JSON
 
-__all__ = ["Answering"]
+__all__ = ["MAX_LABELS", "MAX_STREAMS", "Answering", "kept"]
 
+MAX_LABELS = 2**17  # of the classes in one answer: each is a text of its own
+MAX_STREAMS = 64  # open at once: each may have a model of its own
 _LARGE = 2**20  # bytes: a body that takes so long to read that others should not wait for it
+_LONG = 2**16  # bytes: outputs that take as long to write and pack
 _HEADER = HEADER.lower().encode()
+
+_T = TypeVar("_T")
 
 
 class Answering:
@@ -31,93 +40,89 @@ class Answering:
     Args:
         shelf: that has them.
         batcher: whose thread they work in.
+        keep: takes an error that nobody expected, and what failed.
     """
 
-    def __init__(self, shelf: Shelf, batcher: Batcher) -> None:
-        self._shelf, self._batcher = shelf, batcher
+    def __init__(
+        self, shelf: Shelf, batcher: Batcher, *, keep: Callable[[BaseException, str], None]
+    ) -> None:
+        self._shelf, self._batcher, self._keep = shelf, batcher, keep
+        self._streams = 0
+        self._closing: set[asyncio.Task[None]] = set()
 
     async def infer(self, request: Request) -> Answer:
         """Answer by V2: tensors by name, as JSON or raw bytes."""
         served, body = await self._begin(request)
-        asked = await _aside(body, read_infer, body, request.header(_HEADER), served.signature)
+        asked = await _aside(
+            len(body) >= _LARGE, read_infer, body, request.header(_HEADER), served.signature
+        )
         inputs = {
             spec.name: await _decoded(asked.inputs[spec.name], spec.datatype, served)
             for spec in served.signature.inputs
         }
-        outputs, weights = await self._ask(served, inputs, request, asked)
-        told = write_answer(
-            asked,
-            served.name,
-            served.version,
-            outputs,
-            classes=served.classes,
-            parameters=weights or None,
-        )
-        if told.header_length is None:
-            return packed(Answer(told.body), request.scope)
-        headers = {HEADER: str(told.header_length)}
-        return packed(Answer(told.body, 200, "application/octet-stream", headers), request.scope)
+        outputs, weights = await self._ask(served, inputs, request, len(body), asked)
+        is_long = _labels(asked, outputs) > 0 or _is_long(outputs)
+        return await _aside(is_long, _infer_answer, asked, served, outputs, weights, request.scope)
 
     async def predict_v1(self, request: Request) -> Answer:
         """Answer by V1: rows or columns of JSON."""
         served, body = await self._begin(request)
-        inputs, columnar = await _aside(
-            body, _read_v1, body, served, may_be_files=served.takes_images
-        )
-        outputs, _ = await self._ask(served, inputs, request)
-        return packed(Answer(write_v1(outputs, columnar=columnar)), request.scope)
+        inputs, columnar = await _aside(_is_slow(body, served), _read_v1, body, served)
+        outputs, _ = await self._ask(served, inputs, request, len(body))
+        return await _aside(_is_long(outputs), _v1_answer, outputs, columnar, request.scope)
 
     async def predict(self, request: Request) -> Answer:
         """Answer rows as people have them with labels and probabilities, or values."""
         served, body = await self._begin(request)
         kind = request.header(b"content-type") or "application/json"
-        inputs, notes = await _aside(
-            body, read_rows, kind, body, served, may_be_files=served.takes_images
-        )
-        outputs, _ = await self._ask(served, inputs, request)
-        return json_answer({"model": served.ref, "rows": say_rows(outputs, served), **notes})
+        inputs, notes = await _aside(_is_slow(body, served), read_rows, kind, body, served)
+        outputs, _ = await self._ask(served, inputs, request, len(body))
+        return await _aside(_is_long(outputs), _rows_answer, served, outputs, notes)
 
     async def generate(self, request: Request) -> Answer:
         """Answer one row of flat JSON, a stream's last part where the model streams."""
         served, body = await self._begin(request)
-        inputs = _one_row(body, served)
-        outputs, _ = await self._ask(served, inputs, request)
-        return json_answer(_flat(served, outputs))
+        inputs = await _aside(_is_slow(body, served), _one_row, body, served)
+        outputs, _ = await self._ask(served, inputs, request, len(body))
+        return await _aside(_is_long(outputs), _flat_answer, served, outputs)
 
     async def generate_stream(self, request: Request) -> Events:
         """Answer one row of flat JSON by an event for each part that the model yields."""
         served, body = await self._begin(request)
-        inputs = _one_row(body, served)
-        served.check(inputs)
+        inputs = await _aside(_is_slow(body, served), _one_row, body, served)
         if not served.can_stream:
-            outputs, _ = await self._ask(served, inputs, request)
+            outputs, _ = await self._ask(served, inputs, request, len(body))
             return Events(_nothing(), first=_flat(served, outputs))
-        parts = served.stream(inputs)
+        await _aside(len(body) >= _LARGE, served.check, inputs)
+        timeout = _left(request, _timeout(request))
+        if self._streams >= MAX_STREAMS:
+            reason = f"{MAX_STREAMS} streams are open already: try again later"
+            raise Refusal(429, reason, {"Retry-After": "1"})
+        parts = self._parts(served, inputs, request)
         try:
-            async with asyncio.timeout(_timeout(request)):
-                first = await self._batcher.run(lambda: next(parts, None))
+            async with asyncio.timeout(timeout):
+                first = await anext(parts, None)
         except TimeoutError:
             raise Refusal(
                 504, "no first part within X-Request-Timeout: ask with a longer one"
             ) from None
-        if first is None:
-            return Events(_nothing())
-        return Events(self._rest(served, parts, request), first=_flat(served, first))
+        return Events(parts, first=first)
 
     async def _begin(self, request: Request) -> tuple[Served, bytes]:
         """Return the model that a path names and the request's body, if there is room for it."""
         served = self._shelf.find(request.params["model"], request.params.get("version"))
-        self._batcher.check_room()
-        return served, await request.body()
+        with self._batcher.reading(request.length):
+            return served, await request.body()
 
     async def _ask(
         self,
         served: Served,
         inputs: dict[str, Array],
         request: Request,
+        size: int,
         asked: InferRequest | None = None,
     ) -> tuple[dict[str, Array], JSON]:
-        served.check(inputs)
+        await _aside(size >= _LARGE, served.check, inputs)
         key: Hashable = None
         timeout = _timeout(request)
         if asked is not None:
@@ -128,26 +133,63 @@ class Answering:
             inputs,
             self._shelf.tally(served),
             key=key,
-            timeout=timeout,
+            timeout=_left(request, timeout),
             connection=request.connection,
         )
 
-    async def _rest(
-        self, served: Served, parts: Iterator[dict[str, Array]], request: Request
+    async def _parts(
+        self, served: Served, inputs: dict[str, Array], request: Request
     ) -> AsyncIterator[JSON]:
-        """Yield what a stream still has; each part is its own work for the inference thread."""
-        gone = asyncio.Event()
+        """Yield what the model streams until the client leaves.
+
+        Each part is its own work for the inference thread. An error before the first is raised; one
+        after it is the last part, since the status is sent already.
+        """
+        gone, begun = asyncio.Event(), False
         if request.connection is not None:
-            request.connection.on_gone = gone.set
+            request.connection.when_gone(gone.set)
+        parts = cast("Generator[dict[str, Array]]", served.stream(inputs))
+        self._streams += 1
         try:
             while not gone.is_set():
+                if self._batcher.is_draining:
+                    yield {"error": "the service is stopping: ask again in a moment"}
+                    return
                 part = await self._batcher.run(lambda: next(parts, None))
                 if part is None:
                     return
                 yield _flat(served, part)
-            await self._batcher.run(parts.close)  # type: ignore[attr-defined]  # a generator
-        except Exception as error:  # the status is sent already
-            yield {"error": f"the model raised {type(error).__name__}"}
+                begun = True
+        except Exception as error:
+            if not begun:
+                raise
+            yield {"error": kept(error, self._keep)}
+        finally:  # without waiting: the thread may be at work on a part that came too late
+            closing = asyncio.create_task(self._close(parts))
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
+
+    async def _close(self, parts: Generator[dict[str, Array]]) -> None:
+        try:
+            await self._batcher.run(parts.close)
+        except Exception as error:
+            self._keep(error, "the end of a stream")
+        finally:
+            self._streams -= 1
+
+
+def kept(error: Exception, keep: Callable[[BaseException, str], None]) -> str:
+    """Return what a client is told of an error that its model raised, the rest being kept.
+
+    Args:
+        error: that nobody expected.
+        keep: takes it, and a number that the client is told.
+    """
+    number = secrets.token_hex(8)
+    keep(error, f"request {number}")
+    error.__traceback__ = None  # its frames would keep the model
+    where = "service.last_error in the kernel, or stderr of workbench serve,"
+    return f"the model raised {type(error).__name__}; {where} has request {number}"
 
 
 async def _nothing() -> AsyncIterator[JSON]:
@@ -155,24 +197,76 @@ async def _nothing() -> AsyncIterator[JSON]:
     yield
 
 
-async def _aside(body: bytes, read: Any, *given: Any, may_be_files: bool = False) -> Any:
-    """Return what `read` returns, from another thread where that may take long.
-
-    Args:
-        body: of the request; a large one takes long.
-        read: makes something of `given`.
-        given: to it.
-        may_be_files: whether there may be pictures in it, whose size says nothing.
-    """
-    if len(body) < _LARGE and not may_be_files:
-        return read(*given)
-    return await asyncio.to_thread(read, *given)
+async def _aside(takes_long: bool, work: Callable[..., _T], *given: Any) -> _T:
+    """Return what `work` makes of `given`, from another thread where that takes long."""
+    return await asyncio.to_thread(work, *given) if takes_long else work(*given)
 
 
 async def _decoded(rows: Array, datatype: str, served: Served) -> Array:
     """Return an input, pictures that came as files being decoded."""
     is_files = rows.dtype == object and datatype != "BYTES"
-    return await asyncio.to_thread(pictures, rows, served) if is_files else rows
+    return await _aside(True, pictures, rows, served) if is_files else rows
+
+
+def _is_slow(body: bytes, served: Served) -> bool:
+    """Return whether a body takes long to read; the size of a picture's file says nothing."""
+    return len(body) >= _LARGE or served.takes_images
+
+
+def _is_long(outputs: dict[str, Array]) -> bool:
+    """Return whether an answer takes long to write; what a text holds is not in its array."""
+    size = 0
+    for array in outputs.values():
+        size += array.nbytes + (sum(map(len, array.flat)) if array.dtype.kind == "O" else 0)
+    return size >= _LONG
+
+
+def _labels(asked: InferRequest, outputs: dict[str, Array]) -> int:
+    """Return how many of the best classes an answer has.
+
+    Raises:
+        RequestError: they are too many.
+    """
+    count = 0
+    for name, wanted in asked.outputs.items():
+        if wanted.classes:
+            rows = outputs[name]
+            count += min(rows.size, len(rows) * wanted.classes)
+    if count > MAX_LABELS:
+        raise RequestError(
+            f"the answer would have {count} labels, expected at most {MAX_LABELS}: ask for fewer "
+            "by classification, or in several requests"
+        )
+    return count
+
+
+def _infer_answer(
+    asked: InferRequest, served: Served, outputs: dict[str, Array], weights: JSON, scope: Scope
+) -> Answer:
+    told = write_answer(
+        asked,
+        served.name,
+        served.version,
+        outputs,
+        classes=served.classes,
+        parameters=weights or None,
+    )
+    if told.header_length is None:
+        return packed(Answer(told.body), scope)
+    headers = {HEADER: str(told.header_length)}
+    return packed(Answer(told.body, 200, "application/octet-stream", headers), scope)
+
+
+def _v1_answer(outputs: dict[str, Array], columnar: bool, scope: Scope) -> Answer:
+    return packed(Answer(write_v1(outputs, columnar=columnar)), scope)
+
+
+def _rows_answer(served: Served, outputs: dict[str, Array], notes: JSON) -> Answer:
+    return json_answer({"model": served.ref, "rows": say_rows(outputs, served), **notes})
+
+
+def _flat_answer(served: Served, outputs: dict[str, Array]) -> Answer:
+    return json_answer(_flat(served, outputs))
 
 
 def _read_v1(body: bytes, served: Served) -> tuple[dict[str, Array], bool]:
@@ -216,3 +310,17 @@ def _timeout(request: Request) -> float | None:
     if not 0 < seconds < float("inf"):
         raise RequestError(f"X-Request-Timeout is {said[:40]!r}: expected seconds, above 0")
     return seconds
+
+
+def _left(request: Request, timeout: float | None) -> float | None:
+    """Return the seconds that are left of a timeout, which began with the request.
+
+    Raises:
+        Refusal: 504, none are.
+    """
+    if timeout is None:
+        return None
+    left = timeout - (time.perf_counter() - request.begun)
+    if left <= 0:
+        raise Refusal(504, f"the timeout of {timeout:.3g} s was over before the request was read")
+    return left

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 import time
 import traceback
 from collections.abc import Collection
@@ -14,7 +13,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from workbench.errors import RequestError, ServiceError
-from workbench.serving.answering import Answering
+from workbench.serving.answering import Answering, kept
 from workbench.serving.answers import Answer, Events, Refusal, json_answer
 from workbench.serving.batching import Batcher
 from workbench.serving.describing import (
@@ -86,7 +85,8 @@ class Application:
     ) -> None:
         self.shelf, self.batcher = shelf, batcher
         self.last_error: str | None = None  # the text alone: a traceback would keep the model
-        self._routes = self._table(Answering(shelf, batcher), Repository(shelf))
+        answering = Answering(shelf, batcher, keep=self.keep)
+        self._routes = self._table(answering, Repository(shelf))
         self.asgi = Guard(
             self, token=token, admin_token=admin_token, host=host, allowed_hosts=allowed_hosts
         )
@@ -171,11 +171,7 @@ class Application:
         except ClientDisconnect:
             raise
         except Exception as error:
-            number = secrets.token_hex(8)
-            self.keep(error, f"request {number}")
-            raised = f"the model raised {type(error).__name__}"
-            where = "service.last_error in the kernel, or stderr of workbench serve,"
-            return Refusal(500, f"{raised}; {where} has request {number}").answer()
+            return Refusal(500, kept(error, self.keep)).answer()
 
     def _table(self, ask: Answering, repository: Repository) -> Routes:
         """Return the routes; a model's own exist for its default, a version and an alias."""
@@ -234,6 +230,8 @@ class Application:
         return json_answer(await asyncio.to_thread(openapi_document, list(self.shelf)))
 
     async def _ready(self, request: Request) -> Answer:
+        if not self.batcher.is_alive:
+            raise Refusal(503, "the inference thread has ended: serve the models again")
         if self.batcher.is_draining or self.shelf.loading:
             why = "stopping" if self.batcher.is_draining else "loading a model"
             raise Refusal(503, f"the service is {why}", headers={"Retry-After": "1"})

@@ -14,7 +14,7 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
@@ -24,6 +24,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from starlette.requests import ClientDisconnect
 
+from workbench.errors import RequestError, ServiceError
 from workbench.serving.answers import Refusal
 from workbench.serving.served import Served
 from workbench.serving.tallies import BatchTimes, Tally
@@ -43,7 +44,8 @@ _T = TypeVar("_T")
 class Connection(Protocol):
     """What a connection offers to whoever answers its request."""
 
-    on_gone: Callable[[], None] | None
+    def when_gone(self, callback: Callable[[], None] | None) -> None:
+        """Let `callback` be called once if the client leaves, at once if it has; None for none."""
 
 
 @dataclass(eq=False, slots=True)
@@ -51,12 +53,12 @@ class _Ticket:
     """One accepted request: its rows, how far they have come, and who waits for the answer."""
 
     served: Served
-    inputs: dict[str, Array]
+    inputs: dict[str, Array] | None  # None, as the future, once nobody waits any more
     key: Hashable
     rows: int
     size: int
     tally: Tally
-    future: asyncio.Future[dict[str, Array]]
+    future: asyncio.Future[dict[str, Array]] | None
     accepted: float
     begun: float = 0.0
     taken: int = 0
@@ -64,17 +66,17 @@ class _Ticket:
     weights: JSON = field(default_factory=dict)
     error: Exception | None = None
 
-    def take(self, n: int) -> tuple[_Ticket, int, int]:
-        """Take the next `n` rows at most."""
-        start = self.taken
-        self.taken = min(self.rows, start + n)
-        return self, start, self.taken
+    def take(self, n: int) -> _Part | None:
+        """Take the next `n` rows at most; return None where nobody waits for them any more."""
+        inputs, future = self.inputs, self.future  # both at once: the event loop lets go of them
+        if inputs is None or future is None or future.done() or self.error is not None:
+            return None
+        start, self.taken = self.taken, min(self.rows, self.taken + n)
+        return _Part(self, inputs, start, self.taken)
 
-    def cut(self, start: int, stop: int) -> dict[str, Array]:
-        """Return some of the rows."""
-        if stop - start == self.rows:
-            return self.inputs
-        return {name: rows[start:stop] for name, rows in self.inputs.items()}
+    def let_go(self) -> None:
+        """Keep no rows, and no error whose frames do, until the thread comes to it."""
+        self.inputs = self.future = None
 
 
 @dataclass(eq=False, slots=True)
@@ -85,7 +87,23 @@ class _Errand:
     future: asyncio.Future[Any]
 
 
-_Part = tuple[_Ticket, int, int]
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Some rows of a request, from `start` to `stop`."""
+
+    ticket: _Ticket
+    inputs: dict[str, Array]
+    start: int
+    stop: int
+
+    def cut(self) -> dict[str, Array]:
+        """Return the rows."""
+        if len(self) == self.ticket.rows:
+            return self.inputs
+        return {name: rows[self.start : self.stop] for name, rows in self.inputs.items()}
+
+    def __len__(self) -> int:
+        return self.stop - self.start
 
 
 class Batcher:
@@ -119,6 +137,11 @@ class Batcher:
         return 0.0 if accepted is None else time.perf_counter() - accepted
 
     @property
+    def is_alive(self) -> bool:
+        """Whether its thread works."""
+        return self._thread.is_alive()
+
+    @property
     def is_draining(self) -> bool:
         """Whether it takes nothing more."""
         return self._draining
@@ -131,13 +154,28 @@ class Batcher:
         """
         if self._draining:
             raise Refusal(503, "the service is stopping: ask again in a moment", _later(1))
-        if len(self._waiting) >= MAX_REQUESTS or self._bytes + size > MAX_BYTES:
+        lined = max(len(self._waiting), self._inbox.qsize())  # who has left is in the inbox still
+        if lined >= MAX_REQUESTS or self._bytes + size > MAX_BYTES:
             wait = len(self._waiting) * self._busy / max(self._done, 1)
             raise Refusal(
                 429,
-                f"{len(self._waiting)} requests are waiting already: try again later",
+                f"{lined} requests are waiting already: try again later",
                 _later(wait),
             )
+
+    @contextlib.contextmanager
+    def reading(self, size: int) -> Iterator[None]:
+        """Keep room for a body of `size` bytes while it is being read.
+
+        Raises:
+            Refusal: as `check_room` says.
+        """
+        self.check_room(size)
+        self._bytes += size
+        try:
+            yield
+        finally:
+            self._bytes -= size
 
     async def answer(
         self,
@@ -172,13 +210,9 @@ class Batcher:
             served, inputs, (id(served), shapes, key), rows, size, tally, future,
             time.perf_counter(),
         )  # fmt: skip
-        timer = (
-            None
-            if timeout is None
-            else self._loop.call_later(timeout, _end, ticket, _late(timeout))
-        )
+        timer = None if timeout is None else self._loop.call_later(timeout, _end, ticket, _late())
         if connection is not None:
-            connection.on_gone = partial(_end, ticket, ClientDisconnect())
+            connection.when_gone(partial(_end, ticket, ClientDisconnect()))
         self._waiting.add(ticket)
         self._bytes += size
         self._inbox.put(ticket)
@@ -191,12 +225,13 @@ class Batcher:
             tally.fail.add(time.perf_counter() - ticket.accepted)
             raise
         finally:
+            ticket.let_go()
             self._waiting.discard(ticket)
             self._bytes -= size
             if timer is not None:
                 timer.cancel()
             if connection is not None:
-                connection.on_gone = None
+                connection.when_gone(None)
         now = time.perf_counter()
         tally.answered(now - ticket.accepted, rows, ticket.begun - ticket.accepted)
         return outputs, ticket.weights
@@ -211,7 +246,7 @@ class Batcher:
         """Take nothing more; return when everything that was taken is answered."""
         self._draining = True
         while self._waiting:
-            await asyncio.wait([ticket.future for ticket in self._waiting])
+            await asyncio.wait([t.future for t in self._waiting if t.future is not None])
             await asyncio.sleep(0)  # whoever waits for the answer takes the ticket off
 
     def close(self) -> None:
@@ -250,10 +285,10 @@ class Batcher:
         if isinstance(done, Exception):
             for part in parts:  # one of them is to blame, the others are not
                 alone = done if len(parts) == 1 else _run([part])
-                part[0].error = alone if isinstance(alone, Exception) else None
+                part.ticket.error = alone if isinstance(alone, Exception) else None
         times = done if isinstance(done, BatchTimes) else None
-        whole = [t for t, _, stop in parts if stop == t.rows or t.error is not None]
-        size, tally = sum(stop - start for _, start, stop in parts), parts[0][0].tally
+        whole = [p.ticket for p in parts if p.stop == p.ticket.rows or p.ticket.error is not None]
+        size, tally = sum(map(len, parts)), parts[0].ticket.tally
         self._tell(self._deliver, whole, size, times, tally, time.perf_counter() - begun)
 
     def _deliver(
@@ -269,12 +304,13 @@ class Batcher:
         if times is not None:
             tally.batch(size, times)
         for ticket in tickets:
-            if ticket.future.done():
+            future = ticket.future
+            if future is None or future.done():
                 continue
             if ticket.error is not None:
-                ticket.future.set_exception(ticket.error)
+                future.set_exception(ticket.error)
             else:
-                ticket.future.set_result(_joined(ticket.parts))
+                future.set_result(_joined(ticket.parts))
 
     def _tell(self, callback: Callable[..., None], *args: Any) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody listens any more
@@ -295,10 +331,9 @@ def _together(line: deque[_Ticket | _Errand]) -> list[_Part]:
         ticket = line.popleft()
         if isinstance(ticket, _Errand) or (key is not None and ticket.key != key):
             rest.append(ticket)
-        elif not ticket.future.done() and ticket.error is None:  # somebody waits for it still
+        elif (part := ticket.take(room)) is not None:
             key = ticket.key
-            part = ticket.take(room)
-            room -= part[2] - part[1]
+            room -= len(part)
             parts.append(part)
             if ticket.taken < ticket.rows:
                 large.append(ticket)
@@ -310,21 +345,23 @@ def _together(line: deque[_Ticket | _Errand]) -> list[_Part]:
 def _run(parts: list[_Part]) -> BatchTimes | Exception:
     """Ask the model with some rows, and give them their outputs; return when, or what it raised."""
     begun = time.perf_counter()
-    served = parts[0][0].served
+    served = parts[0].ticket.served
     try:
-        cuts = [ticket.cut(start, stop) for ticket, start, stop in parts]
+        cuts = [part.cut() for part in parts]
         inputs = cuts[0] if len(cuts) == 1 else _stacked(cuts)
         ready = time.perf_counter()
         outputs, weights = served.answer(inputs), served.weights()
         answered = time.perf_counter()
         at = 0
-        for ticket, start, stop in parts:
+        for part in parts:
+            ticket, end = part.ticket, at + len(part)
             ticket.begun, ticket.weights = ticket.begun or begun, weights
-            n = stop - start
-            ticket.parts.append({name: rows[at : at + n] for name, rows in outputs.items()})
-            at += n
-    except Exception as error:
+            ticket.parts.append({name: rows[at:end] for name, rows in outputs.items()})
+            at = end
+    except ServiceError as error:  # a live model cannot be followed any more
         return error
+    except BaseException as error:  # whatever it is, this thread goes on
+        return _fault(error)
     return BatchTimes(begun, ready, answered, time.perf_counter())
 
 
@@ -338,8 +375,17 @@ def _joined(parts: Sequence[dict[str, Array]]) -> dict[str, Array]:
 
 def _end(ticket: _Ticket, error: Exception) -> None:
     """End a request without an answer, wherever it is."""
-    if not ticket.future.done():
+    if ticket.future is not None and not ticket.future.done():
         ticket.future.set_exception(error)
+
+
+def _fault(error: BaseException) -> Exception:
+    """Return what a model raised as an error that a future can carry, and no fault of a client."""
+    if isinstance(error, Exception) and not isinstance(error, (StopIteration, RequestError)):
+        return error
+    fault = RuntimeError(f"{type(error).__name__}: {error}")
+    fault.__cause__ = error
+    return fault
 
 
 def _outcome(work: Callable[[], _T]) -> Future[_T]:
@@ -348,7 +394,7 @@ def _outcome(work: Callable[[], _T]) -> Future[_T]:
     try:
         done.set_result(work())
     except BaseException as error:
-        done.set_exception(error)
+        done.set_exception(_fault(error))
     return done
 
 
@@ -366,5 +412,5 @@ def _later(seconds: float) -> dict[str, str]:
     return {"Retry-After": str(min(_LONGEST, max(1, math.ceil(seconds))))}
 
 
-def _late(timeout: float) -> Refusal:
-    return Refusal(504, f"no answer within the timeout of {timeout:.3g} s: ask with a longer one")
+def _late() -> Refusal:
+    return Refusal(504, "no answer within the timeout: ask with a longer one")

@@ -21,6 +21,7 @@ _MAX_RATIO = 200  # that a body may grow by when it is inflated...
 _ALWAYS = 2**20  # ...beyond this many bytes: small rows of zeros shrink well
 _STEP = 8 * 2**10  # bytes that are inflated at once: so little grows before it is known to
 _PACKED_FROM = 2**10  # bytes; what is smaller fits into one packet anyway
+_PACKED_TO = 8 * 2**20  # bytes; what is larger takes longer to pack than most networks to carry
 _LEVEL = 1  # of deflate: twice as fast as the next, and floats do not shrink much more by others
 
 _WINDOWS = {"gzip": 31, "deflate": 15}  # zlib's numbers for the header that each begins with
@@ -62,10 +63,10 @@ def packed(answer: Answer, scope: Scope) -> Answer:
     """Return an answer as small as its client can read it: with gzip or deflate where it says so.
 
     Args:
-        answer: to be sent; one under 1 KiB stays as it is.
+        answer: to be sent; one under 1 KiB or over 8 MiB stays as it is.
         scope: of the request, whose Accept-Encoding is asked.
     """
-    if len(answer.body) < _PACKED_FROM:
+    if not _PACKED_FROM <= len(answer.body) <= _PACKED_TO:
         return answer
     accepted = [value for name, value in scope["headers"] if name == b"accept-encoding"]
     method = _liked(b",".join(accepted).decode("latin-1")) if accepted else None

@@ -1,8 +1,8 @@
 """Finding the services of this machine and asking them; loads no torch.
 
 A service leaves one file, readable by its user alone, with its address and its token. It lives as
-long as its process does and its listener takes that token; the files of dead ones are removed when
-they are met.
+long as its process does and its listener takes that token, ready or not; the files of dead ones are
+removed when they are met.
 """
 
 from __future__ import annotations
@@ -89,6 +89,21 @@ class ServiceClient:
         except (OSError, http.client.HTTPException):
             return False
         return status == 200
+
+    def is_alive(self) -> bool:
+        """Return whether a service is there that takes this token, be it ready, busy or stopping.
+
+        Only what proves the contrary counts: nobody listens, or somebody else does.
+        """
+        try:
+            status, _, _ = self._ask("GET", "/v2/health/ready")
+        except ConnectionRefusedError:
+            return False
+        except OSError:  # it is silent or hung up, or this process can open no more connections
+            return True
+        except http.client.HTTPException:
+            return False
+        return status in (200, 503)
 
     def infer(self, name: str, inputs: dict[str, Array]) -> dict[str, Array]:
         """Return the outputs for `inputs` by name, both as raw bytes on the way.
@@ -209,12 +224,7 @@ def _read(name: str) -> Listing | None:
 
 
 def _lives(listing: Listing) -> bool:
-    if not _is_process(listing.pid):
-        return False
-    try:
-        return listing.client(timeout=_PATIENCE).is_ready()
-    except TimeoutError:
-        return True  # it listens and is busy
+    return _is_process(listing.pid) and listing.client(timeout=_PATIENCE).is_alive()
 
 
 def _is_process(pid: int) -> bool:

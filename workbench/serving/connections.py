@@ -76,11 +76,8 @@ _NO_HTTP = "the bytes are no HTTP/1.1 request: ask by http://, since https:// is
 class Connection(HttpToolsProtocol):
     """One client's connection; a request finds its own as `scope["workbench.connection"]`.
 
-    Whoever answers a request may set `on_gone`: it is called, once, if the client leaves before the
-    answer is whole.
+    Whoever answers a request may say by `when_gone` what to do if its client leaves.
     """
-
-    on_gone: Callable[[], None] | None = None
 
     def __init__(
         self,
@@ -95,7 +92,8 @@ class Connection(HttpToolsProtocol):
         self._in_head = self._in_body = False
         self._framing = self._taken = self._chunks = 0  # bytes, bytes and chunks of this request
         self._resumed = 0  # times that the client took what had piled up
-        self._leaving = False
+        self._leaving = self._gone = False
+        self._when_gone: Callable[[], None] | None = None
         self._seen: Hashable = None
         self._since = self.loop.time()
 
@@ -187,7 +185,7 @@ class Connection(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """Go on with the next request."""
         self.server_state.total_requests += 1
-        self.on_gone = None
+        self._when_gone = None
         if not self.transport.is_closing():
             self._words.end()
         if self._leaving or self.transport.is_closing():
@@ -210,6 +208,22 @@ class Connection(HttpToolsProtocol):
         super()._start_asgi_task(cycle, app)
 
     # Our own
+
+    def when_gone(self, callback: Callable[[], None] | None) -> None:
+        """Let `callback` be called once if the client leaves before its answer is whole.
+
+        Args:
+            callback: in the place of the one before; called soon where the client has left already.
+                None for none.
+        """
+        self._when_gone = callback
+        if self._gone and callback is not None:
+            self.loop.call_soon(self._tell)
+
+    def _tell(self) -> None:
+        callback, self._when_gone = self._when_gone, None
+        if callback is not None:
+            callback()
 
     @property
     def _is_answering(self) -> bool:
@@ -279,14 +293,12 @@ class Connection(HttpToolsProtocol):
 
     def _drop(self) -> None:
         """Let go of the requests that will have no answer."""
-        answering, gone = self._is_answering, self.on_gone
-        self.on_gone = None
+        self._gone = True
         self.pipeline.clear()
-        if self._answered is not None and answering:
+        if self._answered is not None and self._is_answering:
             self._answered.disconnected = True
             self._answered.message_event.set()
-            if gone is not None:
-                gone()
+            self._tell()
         self._answered = None
 
     def _look(self) -> None:

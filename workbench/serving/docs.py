@@ -47,9 +47,10 @@ headers = {{"Authorization": f"Bearer {{TOKEN}}", "Content-Type": {media!r}}}
 request = urllib.request.Request(f"{{URL}}/models/{name}/predict", body, headers)
 answer = json.load(urllib.request.urlopen(request))"""
 _OURS = """\
-import workbench as wb
+from workbench.serving import find_service
 
-wb.find_service({name!r}).predict(rows)"""
+service = find_service({name!r}).client()  # on the machine that serves
+outputs = service.infer({name!r}, {{{arrays}}})  # NumPy arrays, rows first"""
 
 
 def documentation(document: JSON) -> Html:
@@ -216,11 +217,12 @@ def _clients(document: JSON) -> Html | None:
     if media == "image/png":
         body = 'open("picture.png", "rb").read()'
     known = {"name": name, "output": output, "body": body, "media": media}
+    arrays = ", ".join(f'"{tensor["name"]}": …' for tensor in tensors)
     told = [
         ("tritonclient, unmodified", _TRITON.format(inputs=_inputs(tensors, "triton."), **known)),
         ("KServe's client", _KSERVE.format(inputs=_inputs(tensors, ""), **known)),
         ("Python alone", _PYTHON.format(**known)),
-        ("Python of the workbench", _OURS.format(**known)),
+        ("Python of the workbench", _OURS.format(arrays=arrays, **known)),
     ]
     parts = [join(tag("h3", title), _snippet(text, title)) for title, text in told]
     about = "URL and TOKEN stand for what the first two commands say."

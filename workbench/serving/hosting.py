@@ -30,6 +30,7 @@ __all__ = ["DRAIN", "START", "Server"]
 
 START = 30.0  # seconds until the first answer
 DRAIN = 30.0  # seconds for the answers under way when a server stops
+_CLOSE = 5  # seconds more for what is no answer: a stream, a request that is half here
 _ANY = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # bound to every address: how it is asked from here
 _BACKLOG = 2048  # connections that wait to be accepted
 
@@ -92,7 +93,7 @@ class Server:
                 server_header=False,
                 date_header=False,
                 headers=[("cross-origin-resource-policy", "same-origin")],
-                timeout_graceful_shutdown=int(DRAIN),
+                timeout_graceful_shutdown=_CLOSE,
             )
         )
         self._thread = threading.Thread(
@@ -138,7 +139,7 @@ class Server:
         with contextlib.suppress(RuntimeError):  # the loop is closed already
             self._loop.call_soon_threadsafe(self._begin_end)
         if self._thread.is_alive():
-            self._thread.join(DRAIN + 5)
+            self._thread.join(DRAIN + 2 * _CLOSE)
 
     def _begin_end(self) -> None:
         self._ending = self._loop.create_task(self._end())

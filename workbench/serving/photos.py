@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 import struct
 import threading
 from collections.abc import Iterator
@@ -21,9 +22,11 @@ from PIL.PngImagePlugin import PngImageFile
 from workbench.errors import RequestError
 from workbench.serving.tensors import Array
 
-__all__ = ["MAX_PIXELS", "pixels"]
+__all__ = ["MAX_PIXELS", "MAX_TOGETHER", "pixels"]
 
 MAX_PIXELS = 25_000_000  # of one picture
+MAX_TOGETHER = 100_000_000  # of those of one request, as they come or as the model takes them
+_LEAST = 10_000  # pixels that a picture counts as: even an empty one takes its time
 _MAX_SCANS = 64  # of a progressive JPEG; each goes over all of it
 _LARGE = 2**20  # pixels
 _large = threading.Lock()  # one that is larger is decoded at a time, so that memory is bounded
@@ -41,34 +44,41 @@ _TURNS = {  # by EXIF's orientation
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
 
-def pixels(content: bytes, shape: tuple[int, ...]) -> tuple[Array, tuple[int, int] | None]:
-    """Return a picture as uint8 of `shape`, and the height and width it had where those differ.
+def pixels(
+    content: bytes, shape: tuple[int, ...], left: int = MAX_TOGETHER
+) -> tuple[Array, tuple[int, int] | None, int]:
+    """Return a picture as uint8 of `shape`, the size it had, and how many pixels are left.
 
-    It is turned as the camera was held, put on white where it is transparent, made grey or coloured
-    as the model has it, and stretched to the model's size.
+    The size is its height and width, None where those are the model's. The picture is turned as the
+    camera was held, put on white where it is transparent, made grey or coloured as the model has
+    it, and stretched to the model's size.
 
     Args:
         content: of a PNG or JPEG file.
         shape: (height, width) or (height, width, channels).
+        left: pixels that the pictures of its request may have from this one on.
 
     Raises:
-        RequestError: it is neither, is damaged or cut short, has more than 25 million pixels, or
-            the model takes no pictures of one, three or four channels.
+        RequestError: it is neither, is damaged or cut short, has more than 25 million pixels or
+            more than are left, or the model takes no pictures of one, three or four channels.
     """
     channels = shape[2] if len(shape) == 3 else 1
     if channels not in _MODES:
         raise RequestError(f"the model takes {channels} channels, and a picture has 1, 3 or 4")
-    image = _decoded(content)
+    image, left = _decoded(content, math.prod(shape[:2]), left)
     size = image.height, image.width
     image = _in_mode(image, _MODES[channels])
     if size != shape[:2]:
         image = image.resize((shape[1], shape[0]), Image.Resampling.BILINEAR)
     array = np.array(image, dtype=np.uint8).reshape(shape)
-    return array, None if size == shape[:2] else size
+    return array, None if size == shape[:2] else size, left
 
 
-def _decoded(content: bytes) -> Image.Image:
-    """Return the picture of a file, upright."""
+def _decoded(content: bytes, becomes: int, left: int) -> tuple[Image.Image, int]:
+    """Return the picture of a file, upright, and what is left without it of so many pixels.
+
+    It counts as the pixels that it `becomes` where it has fewer.
+    """
     try:
         if content.startswith(_PNG):
             file, turn = _png(content)
@@ -78,12 +88,19 @@ def _decoded(content: bytes) -> Image.Image:
             image = JpegImageFile(io.BytesIO(file))
         else:
             raise RequestError("the picture is neither a PNG nor a JPEG: send one of them")
-        if image.width * image.height > MAX_PIXELS:
+        size = image.width * image.height
+        if size > MAX_PIXELS:
             raise RequestError(
                 f"the picture has {image.height} x {image.width} pixels, expected at most "
                 f"{MAX_PIXELS:,}: make it smaller"
             )
-        with _large if image.width * image.height > _LARGE else contextlib.nullcontext():
+        left -= max(size, becomes, _LEAST)
+        if left < 0:
+            raise RequestError(
+                f"the pictures have over {MAX_TOGETHER:,} pixels together, each counting as "
+                f"{max(becomes, _LEAST):,} at least: send them in several requests"
+            )
+        with _large if size > _LARGE else contextlib.nullcontext():
             image.load()
     except RequestError:
         raise
@@ -91,7 +108,7 @@ def _decoded(content: bytes) -> Image.Image:
         said = str(error)[:80] or type(error).__name__
         reason = "image file is truncated" if isinstance(error, struct.error) else said
         raise RequestError(f"the picture cannot be read, {reason}: is the file whole?") from None
-    return image.transpose(_TURNS[turn]) if turn in _TURNS else image
+    return image.transpose(_TURNS[turn]) if turn in _TURNS else image, left
 
 
 def _in_mode(image: Image.Image, mode: str) -> Image.Image:

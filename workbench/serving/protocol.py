@@ -30,7 +30,6 @@ from workbench.serving.tensors import (
 from workbench.types import JSON, Signature, TensorSpec
 
 __all__ = [
-    "EXTENSIONS",
     "HEADER",
     "InferRequest",
     "Message",
@@ -43,7 +42,6 @@ __all__ = [
 ]
 
 HEADER = "Inference-Header-Content-Length"
-EXTENSIONS = ["binary_tensor_data", "classification", "parameters"]
 
 _ABSENT = (msgspec.Raw(), msgspec.Raw(b"null"))  # what data is that is not there
 _NOT_OFFERED = ("priority", "sequence_id", "sequence_start", "sequence_end", "headers")

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import asyncio
 
-import msgspec
-
 from workbench.errors import RequestError, TamperedError
-from workbench.registry import list_models
+from workbench.registry.versions import look_through
 from workbench.serving.answers import Answer, Refusal, json_answer
 from workbench.serving.requests import Request
 from workbench.serving.served import Served, served_from
 from workbench.serving.shelf import Shelf
+from workbench.serving.tensors import read_json
 from workbench.types import JSON
 
 __all__ = ["Repository"]
+
+_MAX_BODY = 64 * 2**10  # bytes: what is asked here are a few words
 
 
 class Repository:
@@ -33,14 +34,14 @@ class Repository:
 
     async def index(self, request: Request) -> Answer:
         """Say which models are here, and which could be loaded."""
-        told = _read(await request.body())
+        told = await _read(request)
         if not isinstance(told.get("ready", False), bool):
             raise RequestError("ready is neither true nor false")
         here = [_entry(served.name, served.version, "READY") for served in self._shelf]
         if told.get("ready"):
             return json_answer(here)
         loaded = {served.model for served in self._shelf}
-        known = await asyncio.to_thread(list_models)
+        known, _ = await asyncio.to_thread(look_through)  # a warning would land in some cell
         rest = [
             _entry(
                 version.name,
@@ -56,11 +57,10 @@ class Repository:
     async def load(self, request: Request) -> Answer:
         """Load a version from the registry; of a name alone the newest, as its default from now."""
         ref, told = await self._begin(request)
-        strange = [name for name in told if name == "config" or name.startswith("file:")]
-        if strange:
+        for name in told:
             raise RequestError(
-                f"load has the parameter {strange[0]!r:.80}: a model comes from the registry and "
-                "nowhere else; publish it there"
+                f"load has the parameter {name!r:.80}: a model comes from the registry and nowhere "
+                "else; publish it there, and name a version in the path, NAME@3"
             )
         name, at, _ = ref.partition("@")
         with self._shelf.on_the_way(name):
@@ -86,7 +86,7 @@ class Repository:
                 "loading and unloading need the administrator's token: start the service with "
                 "admin_token= and send that one",
             )
-        parameters = _read(await request.body()).get("parameters") or {}
+        parameters = (await _read(request)).get("parameters") or {}
         if not isinstance(parameters, dict):
             raise RequestError("parameters is not an object")
         return request.params["model"], parameters
@@ -99,12 +99,11 @@ def _place(shelf: Shelf, served: Served, *, beside: bool) -> None:
         shelf.put(served)
 
 
-def _read(body: bytes) -> JSON:
+async def _read(request: Request) -> JSON:
     """Return a request's JSON object; of an empty body an empty one."""
-    try:
-        return msgspec.json.decode(body or b"{}", type=JSON)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise RequestError(f"the body is not a JSON object: {error}") from None
+    body = await request.body(most=_MAX_BODY)
+    told: JSON = read_json(body or b"{}", dict)
+    return told
 
 
 def _entry(name: str, version: str, state: str, reason: str = "") -> JSON:

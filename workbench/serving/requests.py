@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,7 +13,7 @@ from starlette.types import Receive, Scope
 
 from workbench.serving.answers import Answer, Events, Refusal
 from workbench.serving.batching import Connection
-from workbench.serving.bodies import read_body
+from workbench.serving.bodies import MAX_BODY, read_body
 
 __all__ = ["Endpoint", "Request", "Route", "Routes"]
 
@@ -27,11 +28,13 @@ class Request:
         scope: of ASGI.
         receive: of ASGI.
         params: what the placeholders of its route stand for.
+        begun: when it came, by `time.perf_counter`.
     """
 
     scope: Scope
     receive: Receive
     params: dict[str, str] = field(default_factory=dict)
+    begun: float = field(default_factory=time.perf_counter)
 
     def header(self, name: bytes) -> str | None:
         """Return the first header of that name, which is in lower case, or None."""
@@ -40,13 +43,22 @@ class Request:
                 return str(value.decode("latin-1"))
         return None
 
-    async def body(self) -> bytes:
+    @property
+    def length(self) -> int:
+        """How many bytes its body has, by its header; of one in chunks a guess, 1 MiB."""
+        said = self.header(b"content-length")
+        return int(said) if said is not None and said.isdigit() else 2**20
+
+    async def body(self, *, most: int = MAX_BODY) -> bytes:
         """Return the whole body, inflated where it was sent so.
+
+        Args:
+            most: bytes that it may have.
 
         Raises:
             Refusal: it is too large, or is not what its headers say.
         """
-        return await read_body(self.scope, self.receive)
+        return await read_body(self.scope, self.receive, most=most)
 
     @property
     def connection(self) -> Connection | None:

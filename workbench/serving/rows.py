@@ -12,7 +12,7 @@ from workbench.errors import RequestError, UnknownNameError
 from workbench.evaluation.calls import Rows, array_for, array_of, rows_of
 from workbench.evaluation.inference import Prediction
 from workbench.serving.answers import Refusal
-from workbench.serving.photos import pixels
+from workbench.serving.photos import MAX_TOGETHER, pixels
 from workbench.serving.served import Served
 from workbench.serving.tensors import Array, read_json
 from workbench.serving.v1 import open_b64
@@ -160,20 +160,27 @@ def _of_json(said: Any, served: Served) -> tuple[dict[str, Array], JSON]:
 
 def _of_files(files: Sequence[bytes], served: Served) -> tuple[dict[str, Array], JSON]:
     assert served.preprocessing is not None
-    rows, sizes = [], []
-    for number, content in enumerate(files):
-        try:
-            row, size = pixels(content, served.preprocessing.shape)
-        except RequestError as error:
-            where = f"row {number}: " if len(files) > 1 else ""
-            raise RequestError(f"{where}{error}") from None
-        rows.append(row)
-        sizes.append(None if size is None else list(size))
+    rows, sizes = _opened(files, served.preprocessing.shape)
     array = np.stack(rows) if rows else np.empty((0, *served.preprocessing.shape), np.uint8)
     notes: JSON = {}
     if any(size is not None for size in sizes):
         notes["resized_from"] = sizes[0] if len(sizes) == 1 else sizes
     return {served.signature.inputs[0].name: array}, notes
+
+
+def _opened(rows: Sequence[Any], shape: tuple[int, ...]) -> tuple[list[Any], list[Any]]:
+    """Return rows with the files of pictures among them decoded, and the sizes that these had."""
+    opened, sizes, left = list(rows), [], MAX_TOGETHER
+    for number, row in enumerate(rows):
+        if not isinstance(row, bytes):
+            continue
+        try:
+            opened[number], size, left = pixels(row, shape, left)
+        except RequestError as error:
+            where = f"row {number}: " if len(rows) > 1 else ""
+            raise RequestError(f"{where}{error}") from None
+        sizes.append(None if size is None else list(size))
+    return opened, sizes
 
 
 def _by_inputs(rows: Any, specs: Mapping[str, TensorSpec]) -> dict[str, Array]:
@@ -192,10 +199,7 @@ def _raw(rows: Any, served: Served) -> Array:
     known = served.preprocessing
     assert known is not None
     if isinstance(rows, list) and served.takes_images and any(isinstance(r, bytes) for r in rows):
-        made = [
-            pictures(np.array([row], object), served)[0] if isinstance(row, bytes) else row
-            for row in rows
-        ]
+        made, _ = _opened(rows, known.shape)
     elif isinstance(rows, list) and any(isinstance(row, Mapping) for row in rows):
         made = [_features(row, served, number) for number, row in enumerate(rows)]
     else:
@@ -230,8 +234,9 @@ def _by_name(row: Any, names: Sequence[str], kind: str, number: int) -> list[Any
         raise RequestError(
             f"row {number} is {_word(row)}, expected an object of {', '.join(names[:8])}"
         )
+    known = set(names)
     for name in row:
-        if name not in names:
+        if name not in known:
             raise UnknownNameError(kind, str(name)[:80], names)
     missing = [name for name in names if name not in row]
     if missing:

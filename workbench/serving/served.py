@@ -35,7 +35,6 @@ __all__ = ["Served", "served_from"]
 
 _DEFAULT_NAME = "model"
 _LIVE = "0"  # the version of a live model; published ones count from 1
-_AT_ONCE = 512  # rows
 _SHOWN = 2  # rows of the example
 _END = object()
 
@@ -153,12 +152,9 @@ class Served:
             ServiceError: a live model cannot be followed any more.
         """
         model = self.source.fresh()
+        rows = {name: rows_of(array) for name, array in inputs.items()}
         with torch.inference_mode():
-            parts = [
-                self._said(model, passed(model, self._ready(part)), _length(part))
-                for part in _parts({name: rows_of(array) for name, array in inputs.items()})
-            ]
-        return parts[0] if len(parts) == 1 else _joined(parts)
+            return self._said(model, passed(model, self._ready(rows)), _length(rows))
 
     def stream(self, inputs: Mapping[str, Array]) -> Iterator[dict[str, Array]]:
         """Yield what the model's `stream` does, as it comes, by the weights of its beginning.
@@ -337,20 +333,6 @@ def _first(rows: Rows) -> Rows:
 
 def _length(rows: Mapping[str, Rows]) -> int:
     return len(next(iter(rows.values())))
-
-
-def _parts(rows: dict[str, Rows]) -> Iterator[dict[str, Rows]]:
-    """Yield rows in parts of at most 512, as `predict` does."""
-    n = _length(rows)
-    if n <= _AT_ONCE:
-        yield rows
-        return
-    for start in range(0, n, _AT_ONCE):
-        yield {name: value[start : start + _AT_ONCE] for name, value in rows.items()}
-
-
-def _joined(parts: list[dict[str, Array]]) -> dict[str, Array]:
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def _standardizing(preprocessing: Preprocessing) -> Callable[[Tensor], Tensor]:

@@ -11,6 +11,8 @@ import html
 import json
 import os
 import shlex
+import shutil
+import sys
 import threading
 from collections.abc import Collection
 from types import TracebackType
@@ -78,7 +80,8 @@ def serve(
             asked, also while `fit` goes on.
 
     Raises:
-        RequestError: there is no such version, or nothing says what the model takes.
+        RequestError: there is no such version, nothing says what the model takes, or the two tokens
+            are one.
         ServiceError: the port is in use, the name is served elsewhere, or the running service of
             that name has another host, port or token.
     """
@@ -86,10 +89,12 @@ def serve(
     asked = _Asked(host, port, token, admin_token, frozenset(allowed_hosts))
     with _lock:
         running = _running.get(served.name)
-        if running is not None and running.is_running:
+        if running is not None and running._server.is_running:  # an administrator may have unloaded
             asked.check(running)
             running._swap(served)
             return running
+        if running is not None:
+            running.stop()  # its server failed: what it left goes
         warn_of_exposure(host)
         service = _start(served, asked)
         _running[served.name] = service
@@ -181,8 +186,11 @@ class Service:
         return self._stopped or self._server.app.stats(self.name)
 
     def stop(self) -> None:
-        """Stop answering; the last service of a server frees its port. Twice does nothing."""
-        if self._stopped is not None:
+        """Stop answering; the last service of a server frees its port.
+
+        Twice does nothing, nor does it in a child of the process that serves.
+        """
+        if self._stopped is not None or self._listing.pid != os.getpid():
             return
         self._stopped = self.stats()  # set first: a later service may have the name, and its file
         with _lock:
@@ -231,10 +239,11 @@ class Service:
     def _curl(self) -> str:
         """Return a command that asks the service; the token stays out of what a notebook saves."""
         served = self._served
-        bearer = f'-H "Authorization: Bearer $(workbench token {self.name})"'
+        bearer = f'-H "Authorization: Bearer $({_command()} token {self.name})"'
         address = f"{self.url}/models/{self.name}/predict"
         if served.takes_images:
-            return f'curl {bearer} -H "Content-Type: image/png" --data-binary @image.png {address}'
+            kind = '-H "Content-Type: image/png"'
+            return f"curl {bearer} {kind} --data-binary @picture.png {address}"
         row = json.dumps(row_of(served), ensure_ascii=False)
         if row == "null" or len(row) > _SHOWN:
             return f"curl {bearer} {self.url}/v2/models/{self.name}"
@@ -261,6 +270,11 @@ class _Asked:
         admin_token: str | None,
         allowed_hosts: frozenset[str],
     ) -> None:
+        if token is not None and token == admin_token:
+            raise RequestError(
+                "token and admin_token are the same, so all who may ask could load and unload "
+                "models: pass another admin_token"
+            )
         self.host, self.port, self.token = host, port, token
         self.admin_token, self.allowed_hosts = admin_token, allowed_hosts
 
@@ -292,7 +306,7 @@ class _Asked:
     def server(self) -> Server:
         """Return the kernel's server that fits, or a new one."""
         for service in _running.values():
-            if service.is_running and not self.other(service._server):
+            if service._server.is_running and not self.other(service._server):
                 return service._server
         return Server(
             host=self.host,
@@ -328,6 +342,14 @@ def _check_free(name: str) -> None:
             f"service {name!r} runs at {known.url} already, in process {known.pid}: "
             "stop it there, or choose another name="
         )
+
+
+def _command() -> str:
+    """Return how another shell calls the command line of this very environment and home."""
+    found = shutil.which("workbench")
+    command = "workbench" if found else f"{shlex.quote(sys.executable)} -m workbench"
+    place = os.environ.get("WORKBENCH_HOME")
+    return command if place is None else f"WORKBENCH_HOME={shlex.quote(place)} {command}"
 
 
 @atexit.register

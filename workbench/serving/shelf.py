@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from workbench.errors import RequestError, TamperedError
@@ -36,22 +37,27 @@ class Counters:
 
 
 class Shelf:
-    """Models by name and version. Each change is one assignment, so a request never sees half."""
+    """Models by name and version.
+
+    Each change makes a new table and puts it there at once, so whoever looks, from whichever
+    thread, sees the table before it or the one after.
+    """
 
     def __init__(self) -> None:
-        self._defaults: dict[str, Served] = {}
-        self._others: dict[tuple[str, str], Served] = {}
-        self._loading: set[str] = set()
+        self._models: dict[str, tuple[Served, ...]] = {}  # a name's default first
         self._tallies: dict[tuple[str, str], Tally] = {}
+        self._loading: Counter[str] = Counter()
+        self._changing = threading.Lock()  # two changes at once, each from the table before
         self.counters: dict[str, Counters] = {}
 
     def __iter__(self) -> Iterator[Served]:
         """Yield all models, a name's default first."""
-        for name in sorted({*self._defaults, *(name for name, _ in self._others)}):
-            yield from self.versions(name)
+        models = self._models
+        for name in sorted(models):
+            yield from models[name]
 
     def __contains__(self, name: str) -> bool:
-        return name in self._defaults
+        return name in self._models
 
     @property
     def loading(self) -> bool:
@@ -60,31 +66,36 @@ class Shelf:
 
     def versions(self, name: str) -> list[Served]:
         """Return a name's models, the default first."""
-        default = self._defaults.get(name)
-        others = [served for (other, _), served in self._others.items() if other == name]
-        return [served for served in (default, *others) if served is not None]
+        return list(self._models.get(name, ()))
 
     def put(self, served: Served) -> None:
         """Let a model answer for its name; the one before it goes."""
-        self._others.pop((served.name, served.version), None)
-        self._defaults[served.name] = served
         self.counters.setdefault(served.name, Counters())
+        with self._changing:
+            _, *others = self._models.get(served.name, (None,))
+            self._change(served.name, [served, *_without(others, served.version)])
 
     def add(self, served: Served) -> None:
         """Keep a model beside its name's default; without one it becomes that."""
-        default = self._defaults.get(served.name)
-        if default is None or default.version == served.version:
-            self.put(served)
-        else:
-            self._others[served.name, served.version] = served
+        self.counters.setdefault(served.name, Counters())
+        with self._changing:
+            here = self.versions(served.name)
+            if here and here[0].version != served.version:
+                self._change(served.name, [*_without(here, served.version), served])
+            else:
+                self._change(served.name, [served, *here[1:]])
 
     def take(self, name: str, number: str | None = None) -> None:
-        """Take a version of a name away, or all of them; what is not there is no matter."""
-        default = self._defaults.get(name)
-        if default is not None and number in (None, default.version):
-            del self._defaults[name]
-        for key in [key for key in self._others if key[0] == name and number in (None, key[1])]:
-            del self._others[key]
+        """Take a version of a name away, or all of them; what is not there is no matter.
+
+        Where the default goes, the highest version that is left is the default from then on.
+        """
+        with self._changing:
+            here = self.versions(name)
+            left = [] if number is None else _without(here, number)
+            if left and left[0] is not here[0]:
+                left.sort(key=lambda served: int(served.version), reverse=True)
+            self._change(name, left)
 
     def find(self, name: str, number: str | None = None) -> Served:
         """Return what answers for a name.
@@ -96,10 +107,9 @@ class Shelf:
         Raises:
             Refusal: 404, it is not here; or 503, it is being loaded.
         """
-        default = self._defaults.get(name)
-        if default is not None and number in (None, default.version):
-            return default
         here = self.versions(name)
+        if here and number in (None, here[0].version):
+            return here[0]
         if not here and name in self._loading:
             raise Refusal(503, f"{name!r} is being loaded", headers={"Retry-After": "1"})
         if not here:
@@ -118,7 +128,11 @@ class Shelf:
 
     def tally(self, served: Served) -> Tally:
         """Return where the answers of a model are counted."""
-        return self._tallies.setdefault((served.name, served.version), Tally())
+        key = served.name, served.version
+        with self._changing:
+            if key not in self._tallies:
+                self._tallies = {**self._tallies, key: Tally()}
+            return self._tallies[key]
 
     def tallies(self, name: str) -> list[Tally]:
         """Return where the answers of a name are counted, whichever version gave them."""
@@ -128,17 +142,28 @@ class Shelf:
         """Take a name away with all that was counted of it."""
         self.take(name)
         self.counters.pop(name, None)
-        for key in [key for key in self._tallies if key[0] == name]:
-            del self._tallies[key]
+        with self._changing:
+            self._tallies = {key: t for key, t in self._tallies.items() if key[0] != name}
 
     @contextlib.contextmanager
     def on_the_way(self, name: str) -> Iterator[None]:
-        """Say for the while that a model of that name is being loaded."""
-        self._loading.add(name)
+        """Say for the while that a model of that name is being loaded, perhaps one of several."""
+        with self._changing:
+            self._loading = self._loading + Counter([name])
         try:
             yield
         finally:
-            self._loading.discard(name)
+            with self._changing:
+                self._loading = self._loading - Counter([name])  # what came to none goes
+
+    def _change(self, name: str, here: Sequence[Served]) -> None:
+        """Let these be a name's models; none of them, and the name goes."""
+        others = {known: models for known, models in self._models.items() if known != name}
+        self._models = {**others, name: tuple(here)} if here else others
+
+
+def _without(models: Sequence[Served], number: str) -> list[Served]:
+    return [served for served in models if served.version != number]
 
 
 def _meant(served: Served, alias: str) -> str | None:
