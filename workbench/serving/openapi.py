@@ -400,10 +400,15 @@ def _repository(models: Sequence[Served]) -> JSON:
 def _pages() -> JSON:
     page = {"text/html": {"schema": TEXT}}
     document = {"application/json": {"schema": {"type": "object"}}}
+    alive = object_of({"status": {"const": "alive"}})  # for who does not accept a page
     name = _parameter("name", ["page.css", "page.js"])
     file = {"text/css": {"schema": TEXT}, "text/javascript": {"schema": TEXT}}
     found = {
-        "/": _operation("Pages", "The models, and forms to try them", page),
+        "/": _operation(
+            "Pages",
+            "The models, and forms to try them",
+            {**page, "application/json": {"schema": alive}},
+        ),
         "/docs": _operation("Pages", "This documentation", page),
         "/openapi.json": _operation("Pages", "This document", document),
         "/assets/{name}": _operation(
