@@ -40,17 +40,36 @@ def often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("workbench.training.loop._LOOK_EVERY", 0.0)
 
 
-@pytest.fixture(scope="session")
-def warm() -> Iterator[str | None]:
-    """Give the address of a warm parent, by which a kernel is there in a third of a second."""
+def _parent(threads: int | None) -> Iterator[str | None]:
     from workbench.runs.envelopes import make_envelope
     from workbench.runs.warm import WarmParent, can_fork
 
     if not can_fork():
         yield None
         return
-    with WarmParent(make_envelope()) as parent:
+    with WarmParent(make_envelope(threads=threads)) as parent:
         yield parent.address
+
+
+@pytest.fixture(scope="session")
+def warm() -> Iterator[str | None]:
+    """Give the address of a warm parent, by which a kernel is there in a third of a second."""
+    yield from _parent(None)
+
+
+@pytest.fixture(scope="session")
+def warm_single() -> Iterator[str | None]:
+    """Give the same for runs of one thread, such as those of a sweep."""
+    yield from _parent(1)
+
+
+@pytest.fixture
+def forked(monkeypatch: pytest.MonkeyPatch, warm: str | None) -> None:
+    """Let `verify` and commands in this process fork their kernels too, which start cold else."""
+    from workbench.runs import kernels
+
+    start = kernels.kernel
+    monkeypatch.setattr(kernels, "kernel", lambda address=None: start(address or warm))
 
 
 @pytest.fixture(scope="module")

@@ -21,6 +21,8 @@ from workbench.errors import RequestError, RunError
 from workbench.home import home
 from workbench.runs import Run, list_runs
 
+pytestmark = pytest.mark.usefixtures("forked")
+
 CELL = "from workbench.journal import record\nrecord('x', x)"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,12 +14,14 @@ import nbformat
 import papermill
 import pytest
 
-from workbench.runs import Run, run
+from workbench.runs import Run, execute, run
+from workbench.runs.envelopes import make_envelope
+from workbench.runs.outputs import compare_outputs
 
 NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
 SMALL: dict[str, dict[str, Any]] = {
-    "01_linear_regression": {"n_steps": 200},
-    "05_cifar10_cnn": {"epochs": 1.0, "train_limit": 2000, "lenet_steps": 50},
+    "01_linear_regression": {"n_steps": 50},
+    "05_cifar10_cnn": {"epochs": 0.5, "train_limit": 1000, "lenet_steps": 20},
 }
 each = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
@@ -31,7 +34,7 @@ def nbval(*paths: Path, threads: int | None = None) -> subprocess.CompletedProce
     """Compare every stored output of notebooks to a fresh execution, strictly."""
     environment = {**os.environ, **({"OMP_NUM_THREADS": str(threads)} if threads else {})}
     command = [sys.executable, "-m", "pytest", "--nbval", "--nbval-current-env", "-c", os.devnull]
-    options = ["-q", "-p", "no:cacheprovider", "--nbval-cell-timeout", "900"]
+    options = ["-v", "-p", "no:cacheprovider", "--nbval-cell-timeout", "900"]
     return subprocess.run(
         [*command, *options, *map(str, paths)],
         capture_output=True,
@@ -68,45 +71,66 @@ def test_notebook_reads_as_a_lesson(path: Path) -> None:
     assert sum("assert" in cell.source for cell in code_cells(path)) >= 5
 
 
-@each
-@pytest.mark.parametrize("threads", [1, 2])
-def test_notebook_small_gives_its_stored_outputs(path: Path, tmp_path: Path, threads: int) -> None:
-    """What strict nbval compares is the same at any size, and with any number of threads."""
-    copy = tmp_path / path.name
-    papermill.execute_notebook(path, copy, SMALL[path.stem], prepare_only=True, progress_bar=False)
-    result = nbval(copy, threads=threads)
-    assert result.returncode == 0, result.stdout[-5000:]
-
-
-def test_nbval_sees_a_changed_output(tmp_path: Path) -> None:
-    """The comparison can fail."""
-    notebook = nbformat.v4.new_notebook()
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """What nbval says of each notebook, at its small size on one thread, and of a wrong one."""
+    folder = tmp_path_factory.mktemp("compared")
+    copies = [folder / path.name for path in NOTEBOOKS]
+    for path, copy in zip(NOTEBOOKS, copies, strict=True):
+        small = SMALL[path.stem]
+        papermill.execute_notebook(path, copy, small, prepare_only=True, progress_bar=False)
+    wrong = nbformat.v4.new_notebook()
     output = nbformat.v4.new_output("stream", text="3\n")
-    notebook.cells = [nbformat.v4.new_code_cell("print(1 + 1)", outputs=[output])]
-    nbformat.write(notebook, tmp_path / "wrong.ipynb")
-    assert nbval(tmp_path / "wrong.ipynb").returncode == 1
+    wrong.cells = [nbformat.v4.new_code_cell("print(1 + 1)", outputs=[output])]
+    nbformat.write(wrong, folder / "wrong.ipynb")
+    return nbval(*copies, folder / "wrong.ipynb", threads=1).stdout
+
+
+def said_of_cells(name: str, compared: str) -> list[str]:
+    return re.findall(rf"\b{name}::ipynb::Cell \d+ (\w+)", compared)
 
 
 @each
-def test_notebook_runs_twice_to_the_same_metrics(path: Path) -> None:
-    first, second = (run(path, **SMALL[path.stem]) for _ in range(2))
+def test_notebook_small_gives_its_stored_outputs(path: Path, compared: str) -> None:
+    """What strict nbval compares is the same at any size."""
+    passed = ["PASSED"] * (len(code_cells(path)) + 1)  # and that of the given parameters
+    assert said_of_cells(path.stem, compared) == passed, compared[-5000:]
+
+
+def test_nbval_sees_a_changed_output(compared: str) -> None:
+    """The comparison can fail."""
+    assert said_of_cells("wrong", compared) == ["FAILED"]
+
+
+@each
+def test_notebook_runs_twice_to_the_same_metrics(path: Path, warm: str | None) -> None:
+    """In a kernel of its own and in a forked one."""
+    first = run(path, **SMALL[path.stem])
+    second = execute(path, SMALL[path.stem], warm=warm)
     assert first.state == second.state == "done"
     assert first.metrics == second.metrics != {}
     assert first.published
     assert first.published != second.published
 
 
-def test_every_net_that_is_offered_can_be_trained() -> None:
+def test_every_net_that_is_offered_can_be_trained(warm_single: str | None) -> None:
     path = next(path for path in NOTEBOOKS if path.stem == "05_cifar10_cnn")
-    made = run(path, model="lenet", **SMALL[path.stem])
+    enough = {**SMALL[path.stem], "model": "lenet", "epochs": 1.0, "train_limit": 2000}
+    made = execute(path, enough, envelope=make_envelope(threads=1), warm=warm_single)
     assert made.metrics["test_accuracy"] > 0.15  # a rate made for another net would stay at chance
 
 
 @each
-def test_notebook_runs_whole_under_plain_papermill(path: Path, tmp_path: Path) -> None:
+def test_notebook_runs_whole_under_plain_papermill(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On two threads it shows what is stored, too."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
     out = tmp_path / "out.ipynb"
     papermill.execute_notebook(path, out, SMALL[path.stem], cwd=path.parent, progress_bar=False)
-    assert not nbformat.read(out, 4).metadata.papermill.exception
+    found = nbformat.read(out, 4)
+    assert not found.metadata.papermill.exception
+    assert compare_outputs(nbformat.read(path, 4), found) == []
 
 
 @pytest.mark.full

@@ -151,14 +151,12 @@ def accepted(checked: tuple[Path, str], tmp_path_factory: pytest.TempPathFactory
     return folder
 
 
-def test_what_was_accepted_passes_twice_and_nbval_strictly_beside_it(accepted: Path) -> None:
+def test_what_was_accepted_passes_and_nbval_strictly_beside_it(accepted: Path) -> None:
     assert not (accepted / ".failures" / "off" / "diff.html").exists()
-    alone = run_pytest(accepted, "--workbench", "off.ipynb")
-    assert alone.returncode == 0, alone.stdout
-    assert "off.ipynb: 2 numbers and its outputs agree, " in alone.stdout
     nbval = ("--nbval", "--nbval-current-env")
     both = run_pytest(accepted, "-v", "--workbench", *nbval, "off.ipynb")
     assert both.returncode == 0, both.stdout
+    assert "off.ipynb: 2 numbers and its outputs agree, " in both.stdout
     for item in ("off.ipynb::run", "off::ipynb::Cell 0", "off::ipynb::Cell 1"):
         assert f"{item} PASSED" in both.stdout
 
@@ -181,9 +179,10 @@ def test_accepting_keeps_all_else(accepted: Path, checked: tuple[Path, str]) -> 
     assert "workbench" not in nbformat.read(accepted / "plain.ipynb", as_version=4).metadata
 
 
-def test_numbers_are_not_compared_at_other_parameters(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("forked")
+def test_numbers_are_not_compared_at_other_parameters(pytester: pytest.Pytester) -> None:
     """But a value that is the default changes nothing, and outputs are compared at any size."""
-    folder = tmp_path / "work"
+    folder = pytester.path
     for name, defaults, shown in [
         ("outputs", "n = 1  # how many", "n > 0"),
         ("differs", "n = 1", "n == 1"),
@@ -193,12 +192,12 @@ def test_numbers_are_not_compared_at_other_parameters(tmp_path: Path) -> None:
         path = write_notebook(folder / f"{name}.ipynb", source, parameters=defaults)
         stored(path, new_output("stream", text="True\n"), acc=(1, None))
     given = ("--workbench-parameters", "n=2", "--workbench-parameters", "k=1")
-    result = run_pytest(folder, "--workbench", *given)
+    said = pytester.runpytest_inprocess("--workbench", *given).stdout.str()
     note = "numbers are not compared, since another value is given for n"
-    assert f"outputs.ipynb: its outputs agree; {note}, " in result.stdout
-    assert "default.ipynb: 1 number and its outputs agree, " in result.stdout
-    assert "differs.ipynb: 1 difference: .failures/differs/diff.html, " in result.stdout
-    assert f"in .failures/differs/notebook.ipynb.\n{note}\n" in result.stdout
+    assert f"outputs.ipynb: its outputs agree; {note}, " in said
+    assert "default.ipynb: 1 number and its outputs agree, " in said
+    assert "differs.ipynb: 1 difference: .failures/differs/diff.html, " in said
+    assert f"in .failures/differs/notebook.ipynb.\n{note}\n" in said
     assert note in (folder / ".failures" / "differs" / "diff.html").read_text()
 
 

@@ -161,6 +161,7 @@ wb.record("second", len(wb.fit(model, data, name="a", resume=True, **{budgets[1]
 if not os.path.exists("died"): open("died", "w").close(); os._exit(1)"""
 
 
+@pytest.mark.usefixtures("forked")
 @pytest.mark.parametrize(
     "budgets", [({}, {"epochs": 12}), ({"minutes": 0.005}, {"minutes": 0.01}), ({"steps": 3}, {})]
 )

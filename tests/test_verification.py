@@ -54,6 +54,7 @@ def test_a_run_that_repeats_itself_is_identical(tmp_path: Path, warm: str | None
 CHANCE = "wb.record('chance', int.from_bytes(os.urandom(4), 'big'))"
 
 
+@pytest.mark.usefixtures("forked")
 def test_the_first_training_metric_and_output_that_differ_are_named(
     tmp_path: Path, warm: str | None
 ) -> None:
@@ -78,6 +79,7 @@ def test_the_first_training_metric_and_output_that_differ_are_named(
     assert "no recorded fact has changed" in repr(found)
 
 
+@pytest.mark.usefixtures("forked")
 def test_a_metric_within_its_tolerance_is_the_same(tmp_path: Path, warm: str | None) -> None:
     cell = "import os\nfrom workbench.journal import record\nx = os.urandom(1)[0] / 256"
     rest = "record('loose', x, tolerance=1.0)\nrecord('tight', x, tolerance=0)"
@@ -88,6 +90,7 @@ def test_a_metric_within_its_tolerance_is_the_same(tmp_path: Path, warm: str | N
         assert "more than its tolerance of 0 apart" in found.differences[0].text
 
 
+@pytest.mark.usefixtures("forked")
 def test_what_has_changed_since_is_told(tmp_path: Path, warm: str | None) -> None:
     (tmp_path / "mine.py").write_text("x = 1\n")
     cell = "from mine import x\nfrom workbench.journal import note, record\nrecord('x', x)"
@@ -106,6 +109,7 @@ def test_what_has_changed_since_is_told(tmp_path: Path, warm: str | None) -> Non
     assert "changed since:\n  data d 1, now 2" in said.stdout
 
 
+@pytest.mark.usefixtures("forked")
 def test_a_run_that_fails_the_second_time_says_where(tmp_path: Path, warm: str | None) -> None:
     (tmp_path / "there.txt").write_text("1")
     run = execute(write_notebook(tmp_path / "a.ipynb", "open('there.txt').close()"), {}, warm=warm)
@@ -115,6 +119,7 @@ def test_a_run_that_fails_the_second_time_says_where(tmp_path: Path, warm: str |
     assert "FileNotFoundError" in found.differences[0].text
 
 
+@pytest.mark.usefixtures("forked")
 def test_an_interruption_or_a_dead_kernel_disproves_nothing(
     tmp_path: Path, warm: str | None
 ) -> None:
@@ -131,6 +136,7 @@ def test_an_interruption_or_a_dead_kernel_disproves_nothing(
     assert not (run.folder / "verification.json").exists()
 
 
+@pytest.mark.usefixtures("forked")
 def test_a_run_that_published_beside_another_is_identical(tmp_path: Path, warm: str | None) -> None:
     notebook = write_notebook(tmp_path / "a.ipynb", TRAIN, DONE, parameters="seed = 0")
     run = execute(notebook, {}, warm=warm)
@@ -145,6 +151,7 @@ def test_a_run_that_published_beside_another_is_identical(tmp_path: Path, warm: 
     assert verify(Run.read(second.folder)).verdict == "identical"
 
 
+@pytest.mark.usefixtures("forked")
 def test_only_what_is_done_and_untouched_can_be_verified(tmp_path: Path, warm: str | None) -> None:
     with pytest.raises(RunError):
         execute(write_notebook(tmp_path / "a.ipynb", "1 / 0"), {}, out=tmp_path / "bad", warm=warm)

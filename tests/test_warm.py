@@ -210,7 +210,7 @@ def test_a_matplotlibrc_counts_as_in_a_cold_run(tmp_path: Path, warm: str) -> No
     assert hot[0][0].startswith("7.0\n")
 
 
-@pytest.mark.parametrize("safe", ["", "1"])
+@pytest.mark.parametrize("safe", ["", pytest.param("1", marks=pytest.mark.full)])
 def test_modules_are_looked_for_where_a_cold_run_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, safe: str
 ) -> None:
