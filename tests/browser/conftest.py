@@ -1,7 +1,4 @@
-"""JupyterLab in a headless Chromium: `notebook` is one that tests share, `lab` opens others.
-
-Both are there once a version of ipykernel, by `kernel`.
-"""
+"""JupyterLab in a headless Chromium: `lab` opens notebooks, `kernel` runs a test once a version."""
 
 from __future__ import annotations
 
@@ -16,7 +13,7 @@ import pytest
 from playwright.sync_api import Browser, Error, expect, sync_playwright
 
 from browser.kernels import VERSIONS, kernel_folder
-from browser.lab import Lab, LabNotebook
+from browser.lab import Lab
 from browser.server import LabServer, lab_server
 
 
@@ -49,9 +46,10 @@ def server(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 @pytest.fixture
 def lab(browser: Browser, server: LabServer, tmp_path: Path) -> Iterator[Lab]:
-    """JupyterLab, with nothing open, for the test alone."""
+    """JupyterLab, with nothing open."""
     with Lab(browser, server, tmp_path) as opened:
         yield opened
+    server.reset()
 
 
 @pytest.fixture(params=["python3", *(pytest.param(v, marks=pytest.mark.matrix) for v in VERSIONS)])
@@ -67,45 +65,14 @@ def kernel(request: pytest.FixtureRequest, server: LabServer) -> str:
     return name
 
 
-@pytest.fixture(scope="package")
-def shared() -> Iterator[dict[str, LabNotebook]]:
-    """Hold the notebook that tests share, by its kernel."""
-    opened: dict[str, LabNotebook] = {}
-    yield opened
-    for notebook in opened.values():
-        notebook.lab.close()
-
-
-@pytest.fixture
-def notebook(
-    browser: Browser,
-    server: LabServer,
-    kernel: str,
-    shared: dict[str, LabNotebook],
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[LabNotebook]:
-    """A notebook to write into, whose kernel has run the cells of other tests, and imported torch.
-
-    Where a test fails, the next one gets another.
-    """
-    if kernel not in shared:
-        lab = Lab(browser, server, tmp_path_factory.mktemp(kernel))
-        shared[kernel] = lab.open("", kernel=kernel)
-    yield shared[kernel]
-    if shared[kernel].lab.failed:
-        shared.pop(kernel).lab.close()
-
-
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Function, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Keep what the browser showed when a test failed, beside the test's file."""
     report = yield
-    given = getattr(item, "funcargs", {})
-    lab = given["notebook"].lab if "notebook" in given else given.get("lab")
+    lab = getattr(item, "funcargs", {}).get("lab")
     if report.failed and call.when != "teardown" and isinstance(lab, Lab):
-        lab.failed = True
         failures = item.path.parent / ".failures"
         folder = failures / re.sub(r"[^\w.-]+", "-", item.name)
         folder.mkdir(parents=True, exist_ok=True)

@@ -26,7 +26,7 @@ HERE = "const app = window.jupyterapp, panel = app?.shell.currentWidget;"
 
 
 class Lab:
-    """JupyterLab in a window of its own, each notebook in a tab of its own.
+    """JupyterLab for one test, each notebook in a tab of its own.
 
     Args:
         browser: that shows it.
@@ -36,7 +36,6 @@ class Lab:
 
     def __init__(self, browser: Browser, server: LabServer, folder: Path) -> None:
         self.server, self.folder = server, folder
-        self.failed = False  # a test did, and what it left is not for another
         self.console: list[str] = []
         self._context = browser.new_context(viewport=VIEWPORT)
         self._context.on("console", lambda told: self.console.append(f"{told.type}: {told.text}"))
@@ -46,12 +45,7 @@ class Lab:
         return self
 
     def __exit__(self, *args: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close every tab, shut the kernels down and forget the settings."""
         self._context.close()
-        self.server.reset(self.folder)
 
     def open(
         self, source: str | Path, *, kernel: str = "python3", name: str = "notebook"
@@ -70,7 +64,7 @@ class Lab:
             spec = {"name": kernel, "display_name": kernel, "language": "python"}
             cells = [new_code_cell(cell) for cell in cells_of(source)]
             nbformat.write(new_notebook(cells=cells, metadata={"kernelspec": spec}), path)
-        return LabNotebook(self, self._context.new_page(), path)
+        return LabNotebook(self._context.new_page(), self.server, path)
 
     def check_accessibility(self, part: Locator) -> None:
         """Fail with what axe-core finds wrong in a part of a page."""
@@ -95,33 +89,14 @@ class LabNotebook:
     """A notebook in its tab; cells are counted from 0.
 
     Args:
-        lab: that it is open in.
         page: the tab.
+        server: that the notebook comes from.
         path: of the notebook's file.
     """
 
-    def __init__(self, lab: Lab, page: Page, path: Path) -> None:
-        self.lab, self.page, self.path = lab, page, path
-        told = page.locator(".jp-Dialog", has_text="appears to have died").last  # there may be two
-        page.add_locator_handler(told, lambda told: told.press("Enter"), no_wait_after=True)
+    def __init__(self, page: Page, server: LabServer, path: Path) -> None:
+        self.page, self.path, self._server = page, path, server
         self.reload()
-
-    def write(self, source: str) -> None:
-        """Put other cells in the place of all; the kernel stays as it is.
-
-        Args:
-            source: as `Lab.open` takes it.
-        """
-        cells = [new_code_cell(cell) for cell in cells_of(source)]
-        self._do(
-            """
-            const model = panel.content.model;
-            model.fromJSON({...model.toJSON(), cells: given});
-            Object.keys(panel.messages).forEach((type) => delete panel.messages[type]);
-            """,
-            cells,
-        )
-        expect(self.page.locator(".jp-Notebook-cell")).to_have_count(len(cells))
 
     def cell(self, index: int) -> Locator:
         """Return a cell."""
@@ -152,20 +127,15 @@ class LabNotebook:
         """Wait until every cell that was started since the page was loaded has ended."""
         self._until("cells ended", "!panel.running", seconds)
 
-    def wait_for_data(self, index: int, mimetype: str, *, seconds: float = 60) -> None:
-        """Wait until a cell's output has data of a type, for which Lab has drawn it anew."""
-        outputs = f"panel.content.widgets[{index}].model.outputs"
-        self._until(f"with {mimetype}", f"{outputs}.get(0)?.data[{mimetype!r}]", seconds)
-
     def evaluate(self, expression: str, *, seconds: float = 60) -> Any:
         """Return the value of an expression in the kernel, whatever the page does; JSON's types.
 
         It is asked over a connection of its own and waits, like a cell, for the one that runs.
         """
-        return self.lab.server.evaluate(self.path, expression, seconds)
+        return self._server.evaluate(self.path, expression, seconds)
 
     def messages(self) -> dict[str, int]:
-        """Return how many messages of each type the kernel has published since it was written."""
+        """Return how many messages of each type the kernel has published since the last load."""
         return dict(self._do("return panel.messages"))
 
     def interrupt(self) -> None:
@@ -179,14 +149,12 @@ class LabNotebook:
 
     def kill(self) -> None:
         """Kill the kernel, as a lack of memory does, and wait until the server starts another."""
-        self._do("""
-            panel.died = false;
-            panel.sessionContext.statusChanged.connect((_, status) => {
-                panel.died ||= status === 'autorestarting';
-            });
-        """)
         os.kill(self.evaluate("__import__('os').getpid()"), signal.SIGKILL)
-        self._until("kernel missed", "panel.died", 60)
+        told = self.page.locator(".jp-Dialog", has_text="appears to have died")
+        told.first.wait_for()
+        self.page.add_locator_handler(
+            told, lambda dialog: dialog.press("Enter")
+        )  # it may come twice
         self._wait_for_kernel()
 
     def leave(self) -> None:
@@ -195,11 +163,10 @@ class LabNotebook:
 
     def reload(self) -> None:
         """Load the page anew, with the kernel that is running and the notebook as last saved."""
-        server = self.lab.server
-        path = self.path.relative_to(server.files).as_posix()
+        path = self.path.relative_to(self._server.files).as_posix()
         workspace = re.sub(r"\W+", "-", path)  # its own, or it shows what other tests have opened
-        address = f"{server.url}lab/workspaces/{workspace}/tree/{path}"
-        self.page.goto(f"{address}?token={server.token}")
+        address = f"{self._server.url}lab/workspaces/{workspace}/tree/{path}"
+        self.page.goto(f"{address}?token={self._server.token}")
         self._wait_for_kernel()
         self._do("""
             await app.restored;

@@ -24,7 +24,6 @@ COMMAND = [
     *(sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"),
     *("--ServerApp.ip=127.0.0.1", "--ServerApp.port=0"),  # 0: one that is free
     "--expose-app-in-browser",
-    "--KernelRestarter.time_to_dead=0.5",  # seconds until a killed kernel is missed
 ]
 FOLDERS = {
     "IPYTHONDIR": "ipython",
@@ -60,11 +59,10 @@ class LabServer:
         """What it has said."""
         return (self._folder / "server.log").read_text()
 
-    def reset(self, folder: Path) -> None:
-        """Shut the kernels of a folder's notebooks down and forget the settings that were made."""
+    def reset(self) -> None:
+        """Shut every kernel down and forget the settings that a test has made."""
         for session in self._ask("GET", "sessions"):
-            if (self.files / session["path"]).is_relative_to(folder):
-                self._ask("DELETE", f"sessions/{session['id']}")
+            self._ask("DELETE", f"sessions/{session['id']}")
         write_settings(self._folder)
 
     def add_kernel(self, name: str, path: Path) -> None:

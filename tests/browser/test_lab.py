@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import expect
 
 from browser.conftest import chromium
-from browser.lab import Lab, LabNotebook, cells_of
+from browser.lab import Lab, cells_of
 from workbench.home import home
 
 BUTTON = """
@@ -36,8 +36,8 @@ def test_a_text_is_divided_into_cells() -> None:
     ]
 
 
-def test_a_click_reaches_each_kernel(notebook: LabNotebook, kernel: str) -> None:
-    notebook.write(BUTTON)
+def test_a_click_reaches_each_kernel(lab: Lab, kernel: str) -> None:
+    notebook = lab.open(BUTTON, kernel=kernel)
     notebook.run_all()
     notebook.output(1).get_by_role("button", name="Press").click()
     expect(notebook.output(1).get_by_role("button")).to_have_text("Pressed 1")
@@ -47,8 +47,8 @@ def test_a_click_reaches_each_kernel(notebook: LabNotebook, kernel: str) -> None
     assert kernel in ("python3", "ipykernel-" + version.rpartition(".")[0])
 
 
-def test_a_widget_outlives_its_page(notebook: LabNotebook) -> None:
-    notebook.write("""
+def test_a_widget_outlives_its_page(lab: Lab) -> None:
+    notebook = lab.open("""
         # %%
         import ipywidgets
         slider = ipywidgets.IntSlider(3, max=10)
@@ -65,17 +65,17 @@ def test_a_widget_outlives_its_page(notebook: LabNotebook) -> None:
     assert notebook.evaluate("slider.value") == 8
 
 
-def test_a_new_kernel_has_forgotten(notebook: LabNotebook) -> None:
-    notebook.write("# %%\nx = 1")
-    for lose in (notebook.restart, notebook.kill, notebook.kill):
+def test_a_new_kernel_has_forgotten(lab: Lab) -> None:
+    notebook = lab.open("# %%\nx = 1")
+    for lose in (notebook.restart, notebook.kill):
         notebook.run(0)
         assert notebook.evaluate("x") == 1
         lose()
         assert notebook.evaluate("'x' in globals()") is False
 
 
-def test_a_cell_is_started_and_interrupted(notebook: LabNotebook) -> None:
-    notebook.write("""
+def test_a_cell_is_started_and_interrupted(lab: Lab) -> None:
+    notebook = lab.open("""
         # %%
         import time
         print("begun", flush=True)
@@ -100,19 +100,6 @@ def test_a_cell_is_started_and_interrupted(notebook: LabNotebook) -> None:
     expect(notebook.output(2)).to_have_text("fine")
 
 
-def test_other_cells_are_written_for_the_same_kernel(notebook: LabNotebook) -> None:
-    notebook.write("# %%\nx = 1\nprint(x)\n# %%\n2")
-    notebook.run_all()
-    notebook.write("# %%\nx + 1")
-    expect(notebook.output(0)).to_have_count(0)
-    assert "stream" not in notebook.messages()
-    notebook.run(0)
-    notebook.wait_for_data(0, "text/plain")
-    expect(notebook.output(0)).to_have_text("2")
-    with pytest.raises(AssertionError, match=r"not with image/png within 0\.1 s"):
-        notebook.wait_for_data(0, "image/png", seconds=0.1)
-
-
 def test_a_notebook_is_saved_and_copied(lab: Lab) -> None:
     first = lab.open("# %%\nprint(6 * 7)\n# %%\nimport os\nprint(os.getcwd())", name="first")
     first.run_all()
@@ -121,73 +108,62 @@ def test_a_notebook_is_saved_and_copied(lab: Lab) -> None:
     second = lab.open(first.path, name="second")
     expect(second.output(0)).to_have_text("42")
     assert second.evaluate("'os' in globals()") is False
-    imported = "__import__('workbench.home', fromlist=['home'])"
-    assert second.evaluate(f"str({imported}.home())") == str(home())
-    assert second.evaluate("__import__('os').environ.get('WORKBENCH_HEADLESS')") is None
+
+
+def test_a_kernel_finds_the_home_of_its_test(lab: Lab) -> None:
+    notebook = lab.open("# %%\nimport os\nfrom workbench.home import home")
+    notebook.run(0)
+    assert notebook.evaluate("str(home())") == str(home())
+    assert notebook.evaluate("os.environ.get('WORKBENCH_HEADLESS')") is None
     with pytest.raises(AssertionError, match="missing: NameError: name 'missing' is not defined"):
-        second.evaluate("missing")
+        notebook.evaluate("missing")
 
 
-def test_a_test_sets_the_theme_for_itself_alone(notebook: LabNotebook, tmp_path: Path) -> None:
-    notebook.write("# %%\n1")
-    notebook.save()
+def test_a_test_sets_the_theme_for_itself_alone(lab: Lab) -> None:
+    notebook = lab.open("# %%\n1")
     theme = notebook.page.locator("body")
     expect(theme).to_have_attribute("data-jp-theme-name", "JupyterLab Light")
     notebook.set_theme("dark")
     expect(theme).to_have_attribute("data-jp-theme-name", "JupyterLab Dark")
-    notebook.lab.server.reset(tmp_path)  # as after every test that has a Lab of its own
+    lab.server.reset()
     notebook.reload()
     expect(theme).to_have_attribute("data-jp-theme-name", "JupyterLab Light")
 
 
-def test_what_a_screen_reader_cannot_name_is_found(notebook: LabNotebook) -> None:
-    notebook.write("""
+def test_what_a_screen_reader_cannot_name_is_found(lab: Lab) -> None:
+    notebook = lab.open("""
         # %%
         from IPython.display import HTML
         HTML("<div id='good'><button>Go</button></div><div id='bad'><button></button></div>")
     """)
     notebook.run(0)
-    notebook.lab.check_accessibility(notebook.output(0).locator("#good"))
+    lab.check_accessibility(notebook.output(0).locator("#good"))
     with pytest.raises(AssertionError, match=r"button-name: Buttons must have [\s\S]*<button>"):
-        notebook.lab.check_accessibility(notebook.output(0).locator("#bad"))
+        lab.check_accessibility(notebook.output(0).locator("#bad"))
 
 
-def test_what_can_be_seen_is_kept(notebook: LabNotebook, tmp_path: Path) -> None:
-    notebook.page.evaluate("console.log('so it was')")
-    notebook.lab.keep(tmp_path)
-    assert (tmp_path / "page-0.png").read_bytes().startswith(b"\x89PNG")
-    assert "log: so it was" in (tmp_path / "console.txt").read_text()
-    assert "Kernel started" in (tmp_path / "server.txt").read_text()
-
-
-@pytest.mark.full
 @pytest.mark.usefixtures("browser")
-def test_a_failure_keeps_what_was_seen_and_leaves_nothing_to_other_tests(tmp_path: Path) -> None:
+def test_a_failure_keeps_what_was_seen(tmp_path: Path) -> None:
     (tmp_path / "test_it.py").write_text(
-        "def test_it(notebook):\n"
-        "    notebook.write('# %%\\nx = 1')\n"
+        "def test_it(lab):\n"
+        "    notebook = lab.open('# %%\\nprint(1)')\n"
         "    notebook.page.evaluate('console.log(\"so it was\")')\n"
         "    notebook.run(0)\n"
         "    assert False\n"
-        "def test_other(notebook):\n"
-        "    assert not notebook.evaluate(\"'x' in globals()\")\n"
-        '    notebook.evaluate("globals().update(x=1)")\n'
-        "def test_third(notebook):\n"
-        "    assert notebook.evaluate('x') == 1\n"
     )
     command = [sys.executable, "-m", "pytest", "-p", "browser.conftest", "-c", os.devnull]
     done = subprocess.run(
-        [*command, "-W", "ignore", "-k", "python3", tmp_path / "test_it.py"],
+        [*command, tmp_path / "test_it.py"],
         env=os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)},
         capture_output=True,
         text=True,
         check=False,
     )
-    kept = tmp_path / ".failures" / "test_it-python3-"
+    kept = tmp_path / ".failures" / "test_it"
     assert f"what it showed is kept in {kept}" in done.stdout
-    assert "1 failed, 2 passed" in done.stdout
     assert (kept / "page-0.png").read_bytes().startswith(b"\x89PNG")
     assert "log: so it was" in (kept / "console.txt").read_text()
+    assert "Kernel started" in (kept / "server.txt").read_text()
 
 
 def test_without_a_browser_the_way_to_one_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
