@@ -79,5 +79,18 @@ def pytest_runtest_makereport(
         (failures / ".gitignore").write_text("*\n")
         with suppress(Error):  # the browser itself may be what failed
             lab.keep(folder)
+        for said in sorted(folder.glob("*.txt")):  # the folder does not outlive a machine of CI
+            report.sections.append((said.stem, said.read_text()[-3000:]))
         report.sections.append(("browser", f"what it showed is kept in {folder}"))
     return report
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Try a browser's test a second time before it counts as failed; the summary lists those.
+
+    On a slow machine JupyterLab has missed the reply of a kernel that was never seen to do so
+    elsewhere, also under load; why was not found.
+    """
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.flaky(reruns=1))

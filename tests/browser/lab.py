@@ -81,6 +81,7 @@ class Lab:
         """Write what can be seen now, and what the page and the server have said."""
         (folder / "console.txt").write_text("\n".join(self.console))
         (folder / "server.txt").write_text(self.server.log)
+        (folder / "kernels.txt").write_text(self.server.kernels)
         for number, page in enumerate(self._context.pages):
             page.screenshot(path=folder / f"page-{number}.png")
 

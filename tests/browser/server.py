@@ -59,6 +59,11 @@ class LabServer:
         """What it has said."""
         return (self._folder / "server.log").read_text()
 
+    @property
+    def kernels(self) -> str:
+        """What it says of its kernels: whether each is idle, busy or gone."""
+        return json.dumps(self._ask("GET", "kernels"), indent=1)
+
     def reset(self) -> None:
         """Shut every kernel down and forget the settings that a test has made."""
         for session in self._ask("GET", "sessions"):
