@@ -29,6 +29,7 @@ from workbench.registry import (
     resolve,
     restore,
     retire,
+    rollback,
     version,
 )
 
@@ -86,6 +87,60 @@ def test_what_is_so_already_is_not_written_again() -> None:
     restore("net@1")
     restore("net@1")
     assert [line["event"] for line in history("net")] == ["promote", "retire", "restore"]
+
+
+def test_a_rollback_takes_one_promotion_back_each_time() -> None:
+    published(4)
+    for number in (1, 2, 1, 3, 4):
+        promote(f"net@{number}", "champion")
+    promote("net@4", "other")
+    assert wb.rollback("net@champion", why="it errs at night").ref == "net@3"
+    last = history("net")[-1]
+    told = {key: last[key] for key in ("event", "alias", "version", "before", "why", "rollback")}
+    assert told == {
+        **{"event": "promote", "alias": "champion", "version": 3, "before": 4},
+        **{"why": "it errs at night", "rollback": True},
+    }
+    assert last["evidence"] == {f"net@{n}": version(f"net@{n}").metrics for n in (3, 4)}
+    assert [rollback("net@champion").version for _ in range(2)] == [1, 2]
+    promote("net@4", "champion")
+    assert rollback("net@champion").ref == "net@2"
+    assert (version("net@champion").version, version("net@other").version) == (2, 4)
+
+
+def test_what_cannot_be_rolled_back_is_refused() -> None:
+    published(3)
+    promote("net@1", "champion")
+    with pytest.raises(RequestError, match=r"net@champion is net@1, and was no other version befo"):
+        rollback("net@champion")
+    promote("net@2", "champion")
+    retire("net@1", why="it leaks")
+    with pytest.raises(RequestError, match=r"net@1 was retired on .* \(it leaks\)"):
+        rollback("net@champion")
+    for ref, said in (("net@chmpion", "did you mean champion"), ("nt@x", "unknown model 'nt'")):
+        with pytest.raises(UnknownNameError, match=said):
+            rollback(ref)
+    demote("net@champion")
+    promote("net@3", "champion")  # what was before the alias was taken away does not count
+    with pytest.raises(RequestError, match=r"net@champion is net@3, and was no other version befo"):
+        rollback("net@champion")
+    assert version("net@champion").version == 3
+
+
+def test_a_rollback_of_what_moves_meanwhile_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    published(3)
+    for number in (1, 2):
+        promote(f"net@{number}", "champion")
+    moves = iter(["net@3"])
+
+    def slow_check(made: wb.ModelVersion) -> None:
+        for ref in moves:
+            promote(ref, "champion")
+
+    monkeypatch.setattr(wb.ModelVersion, "check", slow_check)
+    with pytest.raises(RequestError, match="net@champion was moved by somebody else at this mom"):
+        rollback("net@champion")
+    assert version("net@champion").version == 3
 
 
 def test_evidence_is_what_was_given() -> None:

@@ -95,6 +95,15 @@ def test_show_says_how_it_stands_and_how_that_came() -> None:
     assert (data["version"], data["aliases"], len(data["log"])) == (2, ["champion"], 1)
 
 
+def test_rollback_says_what_an_alias_is_again() -> None:
+    for number in (1, 2):
+        told("promote", f"net@{number}", "champion")
+    assert told("rollback", "net@champion", "--why", "it errs") == "net@champion is net@1 again\n"
+    line = told("show", "net@champion").splitlines()[-1]
+    assert line.split("  ")[2] == "rollback 1 champion instead of 2"
+    assert line.endswith("  it errs")
+
+
 def test_a_version_goes_out_and_comes_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = told("export", "net@2", str(tmp_path)).strip()
     assert file == str(tmp_path / "net@2.zip")

@@ -1,4 +1,4 @@
-"""What is kept of the training rows: how their figures are distributed, and no row."""
+"""What is kept of rows of the data: how their figures are distributed, and no row."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def reference_of(model: nn.Module, data: Dataset, **how: Any) -> Reference:
     found = version(made.ref).reference
     assert found is not None
     assert found == made.reference
-    assert made.card["reference"] == {"rows": found.rows}
+    assert made.card["reference"] == {"rows": found.rows, "rows_of": found.rows_of}
     return found
 
 
@@ -163,6 +163,28 @@ def test_a_reference_comes_back_from_json() -> None:
         Reference.from_json({**found.to_json(), "format": 2})
 
 
+def test_rows_that_were_not_trained_on_come_first() -> None:
+    data = table()
+    assert reference_of(build("linear", data), data).rows_of == "train"
+    held = dataset("held", train=(data.train.inputs, data.train.targets), validation=100)
+    assert held.validation is not None
+    model = build("linear", held)
+    found = reference_of(model, held)
+    assert (found.rows, found.rows_of) == (100, "validation")
+    first = held.validation.inputs[:, 0].double().numpy()
+    assert found.inputs["feature_0"] == Histogram.of(first)
+    said = predict(model, held.validation.inputs).labels
+    assert said is not None
+    assert found.classes == {name: said.count(name) / 100 for name in held.classes}
+
+
+def test_a_reference_that_does_not_say_is_of_training_rows() -> None:
+    found = reference_of(build("linear", table()), table())
+    older = {key: value for key, value in found.to_json().items() if key != "rows_of"}
+    assert Reference.from_json(older) == found
+    assert found.rows_of == "train"
+
+
 def test_no_row_is_stored() -> None:
     data = table(3000)
     found = reference_of(build("linear", data), data)
@@ -189,10 +211,12 @@ def test_a_training_that_diverged_leaves_the_sample_of_the_one_before() -> None:
     data, model = table(), build("linear", table())
     fit(model, data, steps=2)
     before = attached(model).sample
-    other = dataset("other", train=(data.train.inputs[:50], data.train.targets[:50]))
+    assert attached(model).sample_split == "train"
+    rows = (data.train.inputs[:50], data.train.targets[:50])
+    other = dataset("other", train=rows, validation=rows)
     with pytest.raises(DivergedError):
         fit(model, other, steps=5, lr=1e30, optimizer="sgd", loss=lambda out, y: (out**4).sum())
-    assert attached(model).sample is before
+    assert (attached(model).sample is before, attached(model).sample_split) == (True, "train")
 
 
 @pytest.mark.parametrize("rows", [1, 1999, 2000, 2001, 50_000])

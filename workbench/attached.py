@@ -47,7 +47,8 @@ class Attached:
         architecture: builder name and sizes, where `build` made the model.
         preprocessing: what turns raw inputs into what `forward` takes.
         example: a few raw rows, shaped (rows, ...); or by the names of several inputs.
-        sample: raw training rows, as `sample_of` picks them.
+        sample: raw rows, as `sample_of` picks them: of the validation split where there is one.
+        sample_split: the split that they are of, `"validation"` or `"train"`.
         training: the last call to `fit`.
         version: the reference of the model version it was loaded from.
     """
@@ -56,6 +57,7 @@ class Attached:
     preprocessing: Preprocessing | None = None
     example: Any = None
     sample: Tensor | None = None
+    sample_split: str = "train"
     training: Training | None = None
     version: str | None = None
 

@@ -26,6 +26,7 @@ def register(app: typer.Typer) -> None:
     app.command("show")(_show)
     app.command("promote")(_promote)
     app.command("demote")(_demote)
+    app.command("rollback")(_rollback)
     app.command("retire")(_retire)
     app.command("restore")(_restore)
     app.command("export")(_export)
@@ -111,6 +112,16 @@ def _demote(
     typer.echo(f"{ref} is no alias any more")
 
 
+def _rollback(
+    ref: Annotated[str, typer.Argument(metavar="NAME@ALIAS", help="An alias of a model.")],
+    why: Why = "",
+) -> None:
+    """Let an alias be on the version again that it was on before."""
+    from workbench import registry
+
+    typer.echo(f"{ref} is {registry.rollback(ref, why=why).ref} again")
+
+
 def _retire(ref: Exact, why: Why = "") -> None:
     """Take a version out of use: not the newest any more, nor promoted, nor served; it stays."""
     from workbench import registry
@@ -153,7 +164,8 @@ def _told(version: ModelVersion) -> dict[str, str]:
     preprocessing, signature = version.preprocessing, record["signature"]
     classes = ", ".join(preprocessing.classes) if preprocessing else ""
     none = "none: a regression" if preprocessing else "none: called by the names of its inputs"
-    rows = f"{reference['rows']:,} training rows, to measure drift against" if reference else ""
+    split = "validation" if reference and reference.get("rows_of") == "validation" else "training"
+    rows = f"{reference['rows']:,} {split} rows, to measure drift against" if reference else ""
     return {
         "version": version.ref,
         "aliases": ", ".join(version.aliases) or "none",
@@ -194,7 +206,8 @@ def _said(line: JSON) -> str:
     before = line.get("before")
     alias = f" {line['alias']}" if "alias" in line else ""
     instead = f" instead of {before}" if before not in (None, line["version"]) else ""
-    what = f"{line['event']} {line['version']}{alias}{instead}"
+    event = "rollback" if line.get("rollback") else line["event"]
+    what = f"{event} {line['version']}{alias}{instead}"
     return "  ".join(("log", line["when"][:16], what, line["who"], line["why"])).rstrip()
 
 

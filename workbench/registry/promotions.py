@@ -11,7 +11,7 @@ from workbench.registry.folders import check_name, names, numbers
 from workbench.registry.versions import ModelVersion, version
 from workbench.types import JSON
 
-__all__ = ["demote", "history", "promote", "restore", "retire"]
+__all__ = ["demote", "history", "promote", "restore", "retire", "rollback"]
 
 
 def promote(ref: str, alias: str, *, why: str = "", evidence: JSON | None = None) -> ModelVersion:
@@ -72,6 +72,41 @@ def demote(ref: str, *, why: str = "") -> None:
     append(name, gone)
 
 
+def rollback(ref: str, *, why: str = "") -> ModelVersion:
+    """Let an alias be on the version again that it was on before, and return that version.
+
+    Asked again, it goes on to the one before that: each time one promotion is taken back.
+
+    Args:
+        ref: `"name@champion"`.
+        why: in a sentence, for those who read the log.
+
+    Raises:
+        RequestError: there is no such model or alias, it was on no version before, or that one was
+            retired since.
+        TamperedError: a file of that version is not what was published, or the log is damaged.
+    """
+    name, _, alias = ref.partition("@")
+    _check_told(why, None)
+    _check_known(name)
+    made = version(f"{name}@{_before(standing(name), name, alias)}")
+    made.check()
+
+    def back(now: Standing) -> JSON:
+        if _before(now, name, alias) != made.version:
+            raise RequestError(
+                f"{ref} was moved by somebody else at this moment: see workbench show {ref}, and "
+                "ask again"
+            )
+        made.check_active()
+        before = now.aliases[alias]
+        where = {"alias": alias, "version": made.version, "before": before, "rollback": True}
+        return {"event": "promote", **where, "why": why, "evidence": _metrics(made, before)}
+
+    append(name, back)
+    return made
+
+
 def retire(ref: str, *, why: str = "") -> ModelVersion:
     """Take a version out of use: it is not the newest any more, nor promoted, nor served.
 
@@ -126,7 +161,8 @@ def history(name: str) -> list[JSON]:
     """Return the log of a model: how its aliases moved and what was retired, oldest first.
 
     Each line has `event` (promote, demote, retire or restore), `version`, `who`, `when`, `run` and
-    `why`; those of an alias also `alias` and `before`; a promotion its `evidence`.
+    `why`; those of an alias also `alias` and `before`; a promotion its `evidence`, and `rollback`
+    where it takes another one back.
 
     Args:
         name: of the model.
@@ -137,6 +173,27 @@ def history(name: str) -> list[JSON]:
     """
     _check_known(name)
     return [dict(line) for line in standing(name).lines]
+
+
+def _before(now: Standing, name: str, alias: str) -> int:
+    """Return the version that an alias was on before the one that it is on."""
+    if alias not in now.aliases:
+        raise UnknownNameError(f"alias of {name}", alias, now.aliases)
+    been: list[int] = []  # what a rollback takes back is not in it
+    for line in now.lines:
+        if line.get("alias") == alias:
+            if line["event"] == "demote":
+                been.clear()
+            elif line.get("rollback"):
+                del been[-1:]
+            else:
+                been.append(line["version"])
+    if len(been) < 2:
+        raise RequestError(
+            f"{name}@{alias} is {name}@{now.aliases[alias]}, and was no other version before: "
+            f"promote the one that you want, as in workbench promote {name}@3 {alias}"
+        )
+    return been[-2]
 
 
 def _exact(what: str, ref: str, why: str) -> ModelVersion:

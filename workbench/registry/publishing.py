@@ -131,7 +131,7 @@ def _publish(
         "signature": shown.signature.to_json(),
         "settings": training.settings.to_json() if training else None,
         "metrics": metrics,
-        "reference": {"rows": reference.rows} if reference else None,
+        "reference": reference.origin() if reference else None,
         "lineage": lineage_of(model, place),
         "checksums": {file: sha256(content) for file, content in files.items()},
     }
@@ -180,12 +180,13 @@ def _example(model: nn.Module, given: Any) -> Any:
 
 
 def _reference(model: nn.Module) -> Reference | None:
-    """Return the reference by the training rows that `fit` remembered, if there are any."""
+    """Return the reference by the rows that `fit` remembered, if there are any."""
     memory = attached(model)
     if memory.sample is None or memory.preprocessing is None:
         return None
     raw = memory.preprocessing.batch(memory.sample)
-    return Reference.of(raw, infer(model, raw, memory.preprocessing), memory.preprocessing)
+    output = infer(model, raw, memory.preprocessing)
+    return Reference.of(raw, output, memory.preprocessing, memory.sample_split)
 
 
 def _program(model: nn.Module, shown: Shown) -> bytes:

@@ -1,18 +1,21 @@
-"""What the training rows of a version looked like, and its answers to them: what drift is from.
+"""What rows of a version's data looked like, and its answers to them: what drift is from.
 
-No row is kept, only how the figures of the rows are distributed: of a table each feature, of an
-image its brightness, contrast and channels, of any other row its mean and spread; of the answers
-the shares of the classes and how sure they are, or the values. `reference.json` is
+They are rows of the validation split where there is one: of rows that it was trained on a model is
+surer than of any others. No row is kept, only how the figures of the rows are distributed: of a
+table each feature, of an image its brightness, contrast and channels, of any other row its mean and
+spread; of the answers the shares of the classes and how sure they are, or the values.
+`reference.json` is
 
-    {"format": 1, "rows": 2000, "inputs": {"age": {"edges": [...], "shares": [...]}, ...},
+    {"format": 1, "rows": 2000, "rows_of": "validation",
+     "inputs": {"age": {"edges": [...], "shares": [...]}, ...},
      "outputs": {"top_probability": {...}}, "classes": {"cat": 0.4, "dog": 0.6}}
 
 A value lies in the bin whose number is how many edges are below it, so there is one bin more than
 edges. The first edge is just below the least value of the reference and the last edge its greatest:
 the outer bins have the share 0 and are for values never seen; between them lie the deciles. With
 the shares p of the reference and q of later rows, the population stability index is the sum of
-(q - p) ln(q / p), where a share of 0 is first raised to half a row's, and the statistic of
-Kolmogorov and Smirnov is the greatest |cumsum(q - p)|.
+(q - p) ln(q / p) over bins that are not empty in both, where a share of 0 is first raised to half
+a row's, and the statistic of Kolmogorov and Smirnov is the greatest |cumsum(q - p)|.
 """
 
 from __future__ import annotations
@@ -63,9 +66,17 @@ class Histogram:
 
     def shares_of(self, values: np.ndarray[Any, Any]) -> tuple[float, ...]:
         """Return which shares of other values, shaped (rows,), lie in these bins."""
+        counts = self.counts_of(values)
+        return tuple(count / max(1, len(values)) for count in counts)
+
+    def counts_of(self, values: np.ndarray[Any, Any]) -> list[int]:
+        """Return how many of other values, shaped (rows,), lie in each bin.
+
+        What is no number lies in the last one, that of values never seen.
+        """
         bins = np.searchsorted(self.edges, values, side="left")
-        counts = np.bincount(bins, minlength=len(self.edges) + 1)
-        return tuple((counts / max(1, len(values))).tolist())
+        found: list[int] = np.bincount(bins, minlength=len(self.edges) + 1).tolist()
+        return found
 
     @classmethod
     def from_json(cls, data: JSON) -> Histogram:
@@ -83,42 +94,52 @@ class Histogram:
 
 @dataclass(frozen=True)
 class Reference:
-    """The distributions of some training rows' figures, and of the answers to them.
+    """The distributions of some rows' figures, and of the answers to them.
 
     Args:
-        rows: how many training rows were looked at.
+        rows: how many rows were looked at.
         inputs: by figure, as `input_figures` names them.
         outputs: by figure, as `output_figures` names them.
         classes: the share of the rows that was put into each class; empty for a regression.
+        rows_of: the split that they are of, `"validation"` or `"train"`.
     """
 
     rows: int
     inputs: Mapping[str, Histogram]
     outputs: Mapping[str, Histogram]
     classes: Mapping[str, float]
+    rows_of: str = "train"  # as all of them were that do not say
 
     @classmethod
-    def of(cls, raw: Tensor, output: Tensor, preprocessing: Preprocessing) -> Reference:
+    def of(
+        cls, raw: Tensor, output: Tensor, preprocessing: Preprocessing, rows_of: str = "train"
+    ) -> Reference:
         """Return the reference of rows and the answers to them.
 
         Args:
-            raw: training rows, shaped (rows, ...).
+            raw: rows, shaped (rows, ...).
             output: what the model answers to them, shaped (rows, ...).
             preprocessing: of the model.
+            rows_of: the split that they are of.
         """
         return cls(
             len(raw),
             _histograms(input_figures(raw, preprocessing)),
             _histograms(output_figures(output, preprocessing)),
             _class_shares(output, preprocessing),
+            rows_of,
         )
+
+    def origin(self) -> JSON:
+        """Return how many rows of which split it is of."""
+        return {"rows": self.rows, "rows_of": self.rows_of}
 
     def to_json(self) -> JSON:
         """Return the reference as `reference.json` holds it."""
         parts = {"inputs": self.inputs, "outputs": self.outputs}
         return {
             "format": _FORMAT,
-            "rows": self.rows,
+            **self.origin(),
             **{key: {n: vars(h) for n, h in part.items()} for key, part in parts.items()},
             "classes": dict(self.classes),
         }
@@ -137,7 +158,8 @@ class Reference:
             for key in ("inputs", "outputs")
         )
         classes = {name: float(share) for name, share in data["classes"].items()}
-        return cls(int(data["rows"]), inputs, outputs, classes)
+        rows_of = str(data.get("rows_of", "train"))
+        return cls(int(data["rows"]), inputs, outputs, classes, rows_of)
 
 
 def input_figures(raw: Tensor, preprocessing: Preprocessing) -> Figures:

@@ -92,8 +92,9 @@ class ModelVersion:
     def card(self) -> JSON:
         """What a person should know: model, data, figures, when and with what it was made.
 
-        `reference` says of how many training rows the statistics are that drift is measured
-        against; None where it was not trained here.
+        `reference` says of how many rows of which split (`rows_of`; of none that is said, the
+        training split) the statistics are that drift is measured against; None where it was not
+        trained here.
         """
         keys = ("name", "version", "created", "architecture", "parameters", "metrics", "reference")
         return {key: self.record[key] for key in (*keys, "lineage")}

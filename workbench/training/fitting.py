@@ -351,7 +351,10 @@ def _kept(plan: Plan, training: Training) -> Iterator[None]:
     known = replace(memory)
     memory.preprocessing, memory.training = plan.job.preprocessing, training
     memory.example = plan.data.train.inputs[:EXAMPLE_ROWS].clone()
-    memory.sample = sample_of(plan.data.train.inputs)
+    # a model is surer of rows that it was trained on than of those that a service is asked about
+    held = plan.data.validation
+    memory.sample = sample_of((held or plan.data.train).inputs)
+    memory.sample_split = "validation" if held else "train"
     training.state, begun = "running", plan.job.step
     training.write()
     try:
@@ -360,7 +363,7 @@ def _kept(plan: Plan, training: Training) -> Iterator[None]:
         training.state = "failed"
         copy_into(model, Snapshot(before, {}).part("model"), training.name)
         memory.preprocessing, memory.example = known.preprocessing, known.example
-        memory.sample = known.sample
+        memory.sample, memory.sample_split = known.sample, known.sample_split
         memory.training = known.training  # the one that the weights come from
         advice = _advice(training, plan.usual_lr)
         where_to = f"at step {begun:,}" if begun else "before this fit"
