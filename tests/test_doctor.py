@@ -8,6 +8,7 @@ import platform
 import re
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,7 @@ def test_it_says_what_this_machine_is_and_how_it_will_train() -> None:
     rows = dict(line.split("  ", 1) for line in said.stdout.split("\n\n")[0].splitlines())
     told = {name: value.strip() for name, value in rows.items()}
     assert told["torch"] == str(torch.__version__)
+    assert told["ONNX Runtime"] == version("onnxruntime")
     assert told["instruction set"] == hardware()["instruction_set"]
     assert told["WORKBENCH_HOME"].startswith(f"{home()} (")
     assert f"\nHow it will train: {probe().sentence}\n" in said.stdout  # the one just remembered

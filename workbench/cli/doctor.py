@@ -57,6 +57,7 @@ def _examined(fresh: bool) -> JSON:
         "homes": homes,
         "datasets": _fetched(),
         "tools": {"compiler": _compiler(), "npm": shutil.which("npm")},
+        "onnxruntime": _onnxruntime(),
         "problems": [*problems, *broken],
     }
 
@@ -123,6 +124,16 @@ def _compiler() -> str | None:
     return cpp_compiler()
 
 
+def _onnxruntime() -> str | None:
+    """Return the version of ONNX Runtime, where all that a service needs for it is installed."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return [version(name) for name in ("onnx", "onnxscript", "onnxruntime")][-1]
+    except PackageNotFoundError:
+        return None
+
+
 def _print(found: JSON) -> None:
     rows = _rows(found)
     width = max(map(len, rows))
@@ -153,6 +164,9 @@ def _rows(found: JSON) -> dict[str, str]:
     cached = [f"{row['name']} ({row['bytes'] / 1e6:,.0f} MB)" for row in found["datasets"]]
     rows["datasets fetched"] = ", ".join(cached) or "none"
     rows["C++ compiler"] = tools["compiler"] or "none: torch.compile needs one on the CPU"
+    rows["ONNX Runtime"] = found["onnxruntime"] or (
+        "none: torch alone answers; pip install 'maas-workbench[export]'"
+    )
     rows["npm"] = tools["npm"] or "none: datasets come from their official sites alone"
     return rows
 

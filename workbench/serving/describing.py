@@ -37,10 +37,13 @@ def metadata(served: Served, versions: Sequence[str]) -> JSON:
     return {
         "name": served.name,
         "versions": list(versions),
-        "platform": "pytorch",
+        "platform": _platform(served),
         **served.signature.to_json(),
         **({"classes": classes} if classes else {}),  # a regression has none
-        "parameters": {"model": served.model},
+        "parameters": {
+            "model": served.model,
+            **({"engine": served.engine.to_json()} if served.engine else {}),
+        },
     }
 
 
@@ -48,7 +51,7 @@ def config(served: Served) -> JSON:
     """Return a model's configuration in Triton's words; the axis of rows is left out there."""
     return {
         "name": served.name,
-        "platform": "pytorch",
+        "platform": _platform(served),
         "backend": "workbench",
         "version_policy": {"specific": {"versions": [int(served.version)]}},
         "max_batch_size": MAX_ROWS,
@@ -77,6 +80,10 @@ def v1_metadata(served: Served) -> JSON:
         "model_spec": {"name": served.name, "signature_name": "", "version": served.version},
         "metadata": {"signature_def": {"signature_def": {"serving_default": definition}}},
     }
+
+
+def _platform(served: Served) -> str:
+    return served.engine.platform if served.engine else "pytorch"
 
 
 def _io(spec: TensorSpec) -> JSON:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -27,7 +27,9 @@ from workbench.evaluation.inference import preprocessing_of
 from workbench.preprocessing import Preprocessing, check_finite
 from workbench.registry import ModelVersion, signature_of, version
 from workbench.serving.client import check_name
+from workbench.serving.engines import Engine, Onnx
 from workbench.serving.live import Mirror, Still, Weights, snapshot_of
+from workbench.serving.probes import Probed
 from workbench.serving.tensors import Array
 from workbench.types import JSON, Signature
 
@@ -64,6 +66,11 @@ class Served:
     example: dict[str, Array] = field(repr=False)
     source: Weights = field(repr=False)
     can_stream: bool = False
+
+    @property
+    def engine(self) -> Engine | None:
+        """What computes the answers now; None of what was not to be probed."""
+        return self.source.engine if isinstance(self.source, Probed) else None
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -154,7 +161,7 @@ class Served:
         model = self.source.fresh()
         rows = {name: rows_of(array) for name, array in inputs.items()}
         with torch.inference_mode():
-            return self._said(model, passed(model, self._ready(rows)), _length(rows))
+            return self._said(model, passed(model, self._ready(model, rows)), _length(rows))
 
     def stream(self, inputs: Mapping[str, Array]) -> Iterator[dict[str, Array]]:
         """Yield what the model's `stream` does, as it comes, by the weights of its beginning.
@@ -168,7 +175,7 @@ class Served:
         model = self.source.apart()
         rows = {name: rows_of(array) for name, array in inputs.items()}
         with torch.inference_mode():
-            steps = iter(passed(model, self._ready(rows), "stream"))
+            steps = iter(passed(model, self._ready(model, rows), "stream"))
         while True:
             with torch.inference_mode():  # a thread's own, so never held between two steps
                 said = next(steps, _END)
@@ -179,11 +186,11 @@ class Served:
                 )
             yield outputs
 
-    def _ready(self, rows: Mapping[str, Rows]) -> dict[str, Rows]:
-        """Return rows as `forward` takes them, on the model's device."""
+    def _ready(self, model: nn.Module, rows: Mapping[str, Rows]) -> dict[str, Rows]:
+        """Return rows as the model takes them, on its device."""
         device = self.source.device
         ready = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in rows.items()}
-        if self.preprocessing is not None:
+        if self.preprocessing is not None and not isinstance(model, Onnx):
             ready = {k: self._standardize(v) for k, v in ready.items() if isinstance(v, Tensor)}
         return ready
 
@@ -206,6 +213,8 @@ def served_from(
     name: str | None = None,
     example: Any = None,
     mode: Literal["snapshot", "live"] = "snapshot",
+    probe: bool = False,
+    threads: int | None = None,
 ) -> Served:
     """Return what a service answers with, having asked it once.
 
@@ -216,6 +225,9 @@ def served_from(
             needs: raw rows, shaped (rows, ...), or several inputs by the names of `forward`.
         mode: `"snapshot"`: as the live model is now, once no training moves it; `"live"`: as it
             goes on changing, from the moment between two steps on.
+        probe: whether ONNX Runtime answers for a version where it is faster than torch; the first
+            time on a machine it does so some seconds later, once that is found out.
+        threads: that an answer may use then; None for as many as torch uses here.
 
     Raises:
         RequestError: there is no such version, nothing says what the model takes, it cannot be
@@ -233,6 +245,7 @@ def served_from(
                 "model that is being trained"
             )
         made = _published(model, check_name(name or model.name))
+        made = _probed(made, model, threads) if probe else made
     elif isinstance(model, nn.Module):
         made = _live(model, check_name(name or _DEFAULT_NAME), example, mode)
     else:
@@ -258,6 +271,15 @@ def _published(published: ModelVersion, name: str) -> Served:
         Still(module),
         _can_stream(module),
     )
+
+
+def _probed(made: Served, published: ModelVersion, cores: int | None) -> Served:
+    """Return what was made, to be answered by whatever is fastest here."""
+
+    def answer(rows: Array) -> Array:
+        return made.answer({"input": rows})["output"]
+
+    return replace(made, source=Probed(published, made.source.fresh(), answer, cores))
 
 
 def _live(model: nn.Module, name: str, example: Any, mode: str) -> Served:
