@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ import msgspec
 if TYPE_CHECKING:
     from starlette.types import Send
 
-__all__ = ["Answer", "Events", "Refusal", "encode", "json_answer"]
+__all__ = ["Answer", "Event", "Events", "Refusal", "encode", "json_answer"]
 
 
 def encode(data: Any) -> bytes:
@@ -35,14 +35,15 @@ class Answer:
     media_type: str = "application/json"
     headers: Mapping[str, str] = field(default_factory=dict)
 
-    async def send(self, send: Send) -> None:
-        """Send it as the answer to one request."""
+    async def send(self, send: Send, more: Sequence[tuple[bytes, bytes]] = ()) -> None:
+        """Send it as the answer to one request, with more headers."""
         told = {
             "content-type": self.media_type,
-            "content-length": str(len(self.body)),
+            **({"content-length": str(len(self.body))} if self.status != 204 else {}),
             **self.headers,
         }
         headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in told.items()]
+        headers += more
         await send({"type": "http.response.start", "status": self.status, "headers": headers})
         await send({"type": "http.response.body", "body": self.body})
 
@@ -70,11 +71,35 @@ def json_answer(data: Any) -> Answer:
     return Answer(encode(data))
 
 
+@dataclass(frozen=True)
+class Event:
+    """A server-sent event with more than its data.
+
+    Args:
+        data: as JSON; None for a comment, which keeps a silent connection open.
+        id: what a client that comes again says it has heard, as `Last-Event-ID`.
+        name: of its kind.
+    """
+
+    data: Any = None
+    id: str | None = None
+    name: str | None = None
+
+    def encode(self) -> bytes:
+        """Return it as it is sent."""
+        if self.data is None:
+            return b":\n\n"
+        fields = [("event", self.name), ("id", self.id)]
+        told = "".join(f"{field}: {value}\n" for field, value in fields if value is not None)
+        return told.encode() + b"data: " + encode(self.data) + b"\n\n"
+
+
 class Events:
     """An answer that comes in parts, as server-sent events of JSON.
 
     Args:
-        rest: the parts after the first; an error among them is told as the last, `{"error": "…"}`.
+        rest: the parts after the first, each an `Event` or its data; an error among them is told
+            as the last, `{"error": "…"}`.
         first: the first one, which whoever makes this has waited for, so that what keeps it from
             coming is still told by a status; None where nothing comes.
     """
@@ -82,9 +107,9 @@ class Events:
     def __init__(self, rest: AsyncIterator[Any], *, first: Any = None) -> None:
         self._rest, self._first = rest, first
 
-    async def send(self, send: Send) -> None:
-        """Send it as the answer to one request."""
-        headers = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-store")]
+    async def send(self, send: Send, more: Sequence[tuple[bytes, bytes]] = ()) -> None:
+        """Send it as the answer to one request, with more headers."""
+        headers = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-store"), *more]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         if self._first is not None:
             await self._say(send, self._first)
@@ -93,5 +118,5 @@ class Events:
         await send({"type": "http.response.body", "body": b""})
 
     async def _say(self, send: Send, part: Any) -> None:
-        event = b"data: " + encode(part) + b"\n\n"
-        await send({"type": "http.response.body", "body": event, "more_body": True})
+        event = part if isinstance(part, Event) else Event(part)
+        await send({"type": "http.response.body", "body": event.encode(), "more_body": True})
