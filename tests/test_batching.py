@@ -23,7 +23,7 @@ from workbench.serving import batching
 from workbench.serving.answers import Refusal
 from workbench.serving.batching import MAX_ROWS, Batcher
 from workbench.serving.served import Served, served_from
-from workbench.serving.tallies import Tally
+from workbench.serving.tallies import Tally, statistics
 
 
 class Slow(nn.Module):
@@ -360,7 +360,7 @@ def test_what_was_counted_adds_up() -> None:
             await outputs(batcher, served, rows(*range(n)), tally)
 
     in_loop(work)
-    said = tally.to_json("m", "1")
+    said = statistics("m", "1", tally.counts())
     assert (said["inference_count"], said["execution_count"]) == (5, 3)
     assert said["inference_stats"]["success"]["count"] == 3
     assert [size["batch_size"] for size in said["batch_stats"]] == [1, 2]

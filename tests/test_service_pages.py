@@ -131,7 +131,8 @@ def test_a_single_model_has_the_page_to_itself() -> None:
     page = read(home_page([served()]))
     assert one(page, "h1").text.startswith("small live, weights ")
     assert one(page, "title").text == "small · workbench"
-    assert [h.text for h in page.select("h2")] == ["Try it", "The model", "From a terminal"]
+    titles = ["Try it", "The model", "How it does", "From a terminal"]
+    assert [h.text for h in page.select("h2")] == titles
     assert not page.select("nav")
 
 
@@ -188,11 +189,35 @@ def test_a_table_of_many_features_is_filled_in_as_json() -> None:
     assert json.loads(one(form, "textarea").text) == [0.5] * 65
 
 
+def test_each_card_says_where_its_model_is_watched(
+    site: dict[str, Service], pages: dict[str, BeautifulSoup]
+) -> None:
+    for name in KINDS:
+        card = one(section(pages["/"], name), ".watched")
+        assert one(card, "noscript code").text == card["data-from"]
+        told = ask(site[name], "GET", f"/{card['data-from']}").json
+        assert told["model"].partition("@")[0] == card["data-name"] == name
+        parts = [part["data-part"] for part in card.select(".part[hidden]")]
+        assert parts == ["speed", "drift", "accuracy", "challenger"]
+        assert len(card.select(".part details table")) == len(parts[1:])
+
+
+def test_how_many_rows_are_missing_is_told_of_a_version_that_has_a_reference(
+    site: dict[str, Service],
+) -> None:
+    before = ask(site["shades"], "GET", "/models/shades/monitor").json["looking"]
+    site["shades"].predict(np.zeros((3, 6, 4, 3), np.uint8))
+    after = ask(site["shades"], "GET", "/models/shades/monitor").json["looking"]
+    assert (after["rows"] - before["rows"], after["window"]) == (3, 500)
+    assert ask(site["people"], "GET", "/models/people/monitor").json["looking"] is None
+
+
 def test_names_of_a_model_are_text_and_never_markup(pages: dict[str, BeautifulSoup]) -> None:
     for path, page in pages.items():
         assert ("onerror=" in page.text) == (path != "sign-in")
         assert not page.select("img[src=x]")
-        assert [s["src"] for s in page.select("script")] == ["assets/page.js"][: path != "sign-in"]
+        scripts = [] if path == "sign-in" else ["assets/page.js", "assets/monitor.js"]
+        assert [script["src"] for script in page.select("script")] == scripts
         named = [name for tag in page.find_all(True) for name in tag.attrs]
         assert not [name for name in named if name.startswith("on") or name == "style"]
 
@@ -234,9 +259,10 @@ def test_the_sign_in_loads_nothing_and_says_nothing_of_the_models(
 
 
 def test_only_the_pages_own_files_are_handed_out(site: dict[str, Service]) -> None:
-    for name, kind in (("page.css", "text/css"), ("page.js", "text/javascript")):
+    kinds = {"page.css": "css", "page.js": "javascript", "monitor.js": "javascript"}
+    for name, kind in kinds.items():
         answer = ask(site["shades"], "GET", f"/assets/{name}")
-        assert answer.headers["Content-Type"] == f"{kind}; charset=utf-8"
+        assert answer.headers["Content-Type"] == f"text/{kind}; charset=utf-8"
         assert answer.headers["X-Content-Type-Options"] == "nosniff"
     assert "--accent" in ask(site["shades"], "GET", "/assets/page.css").body.decode()
     assert asset("../page.css") is None
@@ -278,11 +304,24 @@ def test_every_command_of_the_docs_works(pages: dict[str, BeautifulSoup], shell:
     write = "curl -s -o /dev/null -w '%{http_code}\\n' "
     told = shell("\n".join(write + command.removeprefix("curl ") for command in commands))
     for status, command in zip(told.split(), commands, strict=True):
-        expected = "403" if command.rstrip('"').endswith("load") else "200"  # of administrators
-        assert status == ("303" if "/sign-in" in command else expected), command
+        assert status == expected_of(command), command
 
 
-@pytest.mark.parametrize("client", ["tritonclient, unmodified", "Python alone"])
+def expected_of(command: str) -> str:
+    """Return the status that a command is answered with by a service where nobody did anything."""
+    path, changes = command.rpartition("$URL")[2].rstrip('"'), "-X " in command
+    if path.endswith(("load", "/rollback", "/promote")) or (
+        path.endswith("/challenger") and changes
+    ):
+        return "403"  # of administrators
+    if path.endswith(("/feedback", "/challenger")):
+        return "404"  # there is no such answer, and no challenger
+    return "303" if path == "/sign-in" else "200"
+
+
+@pytest.mark.parametrize(
+    "client", ["tritonclient, unmodified", "Python alone", "Python of the workbench"]
+)
 def test_the_programs_of_the_docs_work(
     site: dict[str, Service], pages: dict[str, BeautifulSoup], client: str
 ) -> None:

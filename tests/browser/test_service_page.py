@@ -1,23 +1,27 @@
-"""A service's page in a browser: sign in, try each kind of model, also behind Lab's proxy."""
+"""A service's page in a browser: sign in, try each kind of model, watch it, also behind a proxy."""
 
 from __future__ import annotations
 
 import base64
 import io
+import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
+import torch
+from asking import ask
 from axe_playwright_python.base import AXE_SCRIPT
-from forms import EVIL, serve_all
+from forms import EVIL, people, serve_all
 from PIL import Image
 from playwright.sync_api import Browser, FilePayload, Locator, Page, expect
+from points import POINTS, labels, publish_both
 
 from browser.server import LabServer
-from workbench.serving import Service
+from workbench.serving import Service, serve
 
 DROP = """(form, [name, data]) => {
     const bytes = Uint8Array.from(atob(data), character => character.charCodeAt(0));
@@ -264,8 +268,171 @@ def test_it_works_behind_the_proxy_of_jupyter(
     expect(page.get_by_role("heading", name="4 models")).to_be_visible()
     assert page.url == f"{root}/"
     expect(asked(page, "people").locator(".label")).not_to_be_empty()
+    expect(page.locator("[data-name=people] [role=status]")).to_contain_text("people@0 has no")
     command = page.get_by_role("group", name="Command for people")
     expect(command).to_contain_text("X-Workbench-Token: $(workbench token people)")
     expect(command).to_contain_text(f"{root}/models/people/predict")
     page.get_by_role("link", name="Docs", exact=True).click()
     expect(page.get_by_text(f"export URL={root}\n")).to_be_visible()
+
+
+# How a model does.
+
+
+@pytest.fixture
+def points() -> Iterator[Service]:
+    """A version that is right of three points in four, and another one to try beside it."""
+    publish_both()
+    with serve("points@1", admin_token="admin") as service:
+        yield service
+
+
+def tell(service: Service, method: str, path: str, told: Any = None) -> Any:
+    body = None if told is None else json.dumps(told).encode()
+    headers = {"Authorization": "Bearer admin"}
+    answer = ask(service, method, f"/models/{service.name}/{path}", body, headers)
+    assert answer.status == 200, answer.body
+    return answer
+
+
+def answer(service: Service, rows: torch.Tensor, *, label: Any = None, group: str = "") -> None:
+    """Ask about rows, say what they are if that is given, and have them written down."""
+    given = tell(service, "POST", "predict", rows.tolist()).headers["X-Request-Id"]
+    if label is not None:
+        tell(service, "POST", "feedback", {"id": given, "label": label, "group": group})
+    while [given] != [one["id"] for one in tell(service, "GET", "answers?last=1").json["answers"]]:
+        pass  # the challenger, which is asked too, has not answered yet
+
+
+def watch(page: Page, service: Service) -> Locator:
+    """Open the page of a service, with a clock that is moved by hand, and return its part."""
+    page.clock.install()
+    page.goto(service.url)
+    sign_in(page, service.token)
+    expect(page.locator(".watched [role=status]")).not_to_be_empty()
+    return page.locator(".watched")
+
+
+def part(card: Locator, title: str) -> Locator:
+    return card.locator(".part").filter(has=card.page.get_by_role("heading", name=title))
+
+
+def teach_all(service: Service) -> None:
+    """Give a service a window without drift and one with, labels by group, and a challenger."""
+    tell(service, "PUT", "challenger", {"version": "2"})
+    for rows in POINTS[1500:].split(100):
+        answer(service, rows, label=labels(rows), group=EVIL)
+    for rows in (POINTS[1500:] + torch.tensor([2.0, 0.0])).split(100):
+        answer(service, rows)
+
+
+def test_drift_is_drawn_as_it_is_told(page: Page, points: Service) -> None:
+    teach_all(points)
+    card = watch(page, points)
+    told = tell(points, "GET", "monitor").json["drift"]
+    figures = sorted(told["figures"], key=lambda one: -one["psi"] / one["threshold"])
+    lines = part(card, "Drift").locator(".lines li")
+    alarms = {one["figure"] for one in figures if one["alarm"]}
+    assert 0 < len(alarms) < len(figures)
+    most = max(max(one["psi"], one["threshold"]) for one in figures)
+    for line, one in zip(lines.all(), figures, strict=True):
+        assert one["figure"] == line.locator(".name").inner_text()
+        assert (one["figure"] in alarms) == ("alarm" in line.inner_text())
+        assert f"{one['psi']:.2f}" in line.inner_text()
+        drawn = float(line.locator("rect").get_attribute("width") or 0)
+        assert drawn == pytest.approx(100 * one["psi"] / most)
+    expect(part(card, "Drift").get_by_role("img")).to_have_accessible_name(
+        "Oldest first: none, alarm"
+    )
+    expect(card.get_by_role("status")).to_contain_text(f"alarm in {len(alarms)} of 4 figures")
+
+
+def test_labels_and_a_challenger_are_drawn_as_they_are_told(page: Page, points: Service) -> None:
+    teach_all(points)
+    card = watch(page, points)
+    told = tell(points, "GET", "monitor").json
+    low, high = (f"{100 * end:.1f}" for end in told["accuracy"]["interval"])
+    said = f"{100 * told['accuracy']['accuracy']:.1f} % ({low} to {high})"
+    lines = part(card, "By labels").locator(".lines li:not(.scale)")
+    expect(lines).to_have_text([f"all {said} 500 labels", f"{EVIL} {said} 500 labels"])
+    assert not page.evaluate("'ran' in document.documentElement.dataset")
+    sides = part(card, "Challenger")
+    expect(sides).to_contain_text("points@2 is asked all requests too, unheard.")
+    expect(sides).to_contain_text("Too few labels: 500 of 1,000 are missing.")
+    sides.get_by_text("As a table").click()
+    expect(sides.get_by_role("rowheader")).to_have_text(
+        ["points@1, champion", "points@2, challenger"]
+    )
+    better = told["challenger"]["evidence"]["challenger"]["accuracy"]
+    expect(sides.get_by_role("row").last).to_contain_text(f"500{100 * better:.1f} %")
+
+
+def test_rows_come_in_while_the_page_is_open(page: Page, points: Service) -> None:
+    card = watch(page, points)
+    drift = part(card, "Drift")
+    expect(drift).to_contain_text("0 of 500 rows are there: 500 more are needed")
+    answer(points, POINTS[1500:1620])
+    page.clock.run_for(6000)
+    expect(drift).to_contain_text("120 of 500 rows are there: 380 more are needed")
+    for rows in POINTS[1620:].split(100):
+        answer(points, rows)
+    page.clock.run_for(6000)
+    expect(card.get_by_role("status")).to_have_text("No drift in the last rows of points@1.")
+    drift.get_by_text("As a table").click()
+    expect(drift.get_by_role("row")).to_have_count(5)
+    page.clock.run_for(6000)
+    expect(part(card, "Speed")).to_contain_text("5 answers since the service was started, ")
+    expect(part(card, "Speed")).to_contain_text("a second in the last ")
+    expect(drift.get_by_role("row")).to_have_count(5)  # the table has stayed open
+
+
+def test_nothing_is_asked_while_nobody_looks(page: Page, points: Service) -> None:
+    watch(page, points)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    hide = "Object.defineProperty(document, 'hidden', { value: %s, configurable: true })"
+    page.evaluate(hide % "true")
+    page.clock.run_for(30_000)
+    assert asked == []
+    page.evaluate(hide % "false")
+    with page.expect_response("**/monitor"):
+        page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+
+
+def test_figures_stay_while_a_service_is_away(page: Page, points: Service) -> None:
+    answer(points, POINTS[:7])
+    card = watch(page, points)
+    page.context.set_offline(True)
+    page.clock.run_for(6000)
+    expect(card.get_by_role("status")).to_contain_text("The service does not answer")
+    expect(part(card, "Drift")).to_contain_text("7 of 500 rows")
+    page.context.set_offline(False)
+    page.clock.run_for(6000)
+    expect(card.get_by_role("status")).to_contain_text("has not answered enough rows")
+
+
+def test_of_values_the_mean_error_is_drawn(page: Page) -> None:
+    with serve(people(), name="ages", admin_token="admin") as service:
+        for value in range(3):
+            answer(service, torch.rand(1, 3), label=float(value), group="old")
+        card = watch(page, service)
+        told = tell(service, "GET", "monitor").json["accuracy"]
+        line = part(card, "By labels").locator("li").first
+        assert float(line.inner_text().split()[1]) == pytest.approx(told["error"], rel=0.01)
+        expect(part(card, "By labels")).to_contain_text("mean absolute error")
+        expect(part(card, "Drift")).to_be_hidden()
+        expect(card.get_by_role("status")).to_contain_text("ages@0 has no reference")
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 360)])
+def test_what_is_watched_is_accessible_and_fits(
+    page: Page, points: Service, scheme: Literal["light", "dark"], width: int
+) -> None:
+    teach_all(points)
+    page.emulate_media(color_scheme=scheme)
+    page.set_viewport_size({"width": width, "height": 800})
+    card = watch(page, points)
+    for fold in card.get_by_text("As a table").all():
+        fold.click()
+    expect(card.get_by_role("table")).to_have_count(3)
+    check_fits(page, width)

@@ -14,6 +14,7 @@ from workbench.errors import RequestError
 from workbench.serving.answers import Answer, Events, Refusal, json_answer
 from workbench.serving.batching import Batcher
 from workbench.serving.bodies import packed
+from workbench.serving.challenging import Challenging
 from workbench.serving.protocol import HEADER, InferRequest, read_infer, write_answer
 from workbench.serving.requests import Request
 from workbench.serving.rows import from_values, pictures, plain, read_rows, say_rows
@@ -40,13 +41,20 @@ class Answering:
     Args:
         shelf: that has them.
         batcher: whose thread they work in.
+        challenging: says which of them answers, and has its answers noted.
         keep: takes an error that nobody expected, and what failed.
     """
 
     def __init__(
-        self, shelf: Shelf, batcher: Batcher, *, keep: Callable[[BaseException, str], None]
+        self,
+        shelf: Shelf,
+        batcher: Batcher,
+        challenging: Challenging,
+        *,
+        keep: Callable[[BaseException, str], None],
     ) -> None:
-        self._shelf, self._batcher, self._keep = shelf, batcher, keep
+        self._shelf, self._batcher, self._challenging = shelf, batcher, challenging
+        self._keep = keep
         self._streams = 0
         self._closing: set[asyncio.Task[None]] = set()
 
@@ -77,6 +85,7 @@ class Answering:
         kind = request.header(b"content-type") or "application/json"
         inputs, notes = await _aside(_is_slow(body, served), read_rows, kind, body, served)
         outputs, _ = await self._ask(served, inputs, request, len(body))
+        notes = {"id": request.id, **notes}
         return await _aside(_is_long(outputs), _rows_answer, served, outputs, notes)
 
     async def generate(self, request: Request) -> Answer:
@@ -110,7 +119,7 @@ class Answering:
 
     async def _begin(self, request: Request) -> tuple[Served, bytes]:
         """Return the model that a path names and the request's body, if there is room for it."""
-        served = self._shelf.find(request.params["model"], request.params.get("version"))
+        served = self._challenging.pick(request)
         with self._batcher.reading(request.length):
             return served, await request.body()
 
@@ -128,7 +137,8 @@ class Answering:
         if asked is not None:
             key = (tuple(asked.outputs.items()), tuple(sorted(asked.parameters.items())))
             timeout = timeout if asked.timeout is None else asked.timeout
-        return await self._batcher.answer(
+        kept_inputs = self._challenging.kept(request, served, inputs)
+        outputs, weights = await self._batcher.answer(
             served,
             inputs,
             self._shelf.tally(served),
@@ -136,6 +146,8 @@ class Answering:
             timeout=_left(request, timeout),
             connection=request.connection,
         )
+        self._challenging.note(request, served, kept_inputs, outputs, weights)
+        return outputs, weights
 
     async def _parts(
         self, served: Served, inputs: dict[str, Array], request: Request

@@ -6,16 +6,20 @@ import asyncio
 import logging
 import time
 import traceback
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import IO
 
 from starlette.requests import ClientDisconnect
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from workbench.errors import RequestError, ServiceError
+from workbench.errors import RequestError, ServiceError, TamperedError
+from workbench.registry.ledgers import Ledger
+from workbench.serving.access import AccessLog
 from workbench.serving.answering import Answering, kept
 from workbench.serving.answers import Answer, Events, Refusal, json_answer
 from workbench.serving.batching import Batcher
+from workbench.serving.challenging import Challenging
 from workbench.serving.describing import (
     config,
     metadata,
@@ -23,13 +27,19 @@ from workbench.serving.describing import (
     v1_metadata,
     v1_status,
 )
+from workbench.serving.fleets import Fleet
+from workbench.serving.jobs import Jobs
+from workbench.serving.monitoring import Monitor
 from workbench.serving.openapi import NOT_OFFERED, openapi_document
+from workbench.serving.orders import Orders
 from workbench.serving.pages import asset, docs_page, home_page
 from workbench.serving.repository import Repository
 from workbench.serving.requests import Endpoint, Request, Route, Routes
 from workbench.serving.security import Guard
 from workbench.serving.served import Served
 from workbench.serving.shelf import Counters, Shelf
+from workbench.serving.tallies import Tally, statistics
+from workbench.serving.watching import Watching
 from workbench.types import JSON
 
 __all__ = ["Application", "Stats"]
@@ -71,6 +81,12 @@ class Application:
         admin_token: what those carry that load and unload models; None lets nobody.
         host: the address the server is bound to.
         allowed_hosts: names that it may be asked by besides, for proxies.
+        monitor: writes its answers down.
+        ledger: that it shares with other processes of the service; None where it is alone.
+        orders: carries out what an administrator says; None for what loads versions as they are.
+        jobs: notebooks that are run over the wire; None for none.
+        access_log: a stream that gets a line of JSON for every request; None for none.
+        alias: that a promotion moves, where none is named.
     """
 
     def __init__(
@@ -82,37 +98,52 @@ class Application:
         admin_token: str | None,
         host: str,
         allowed_hosts: Collection[str],
+        monitor: Monitor,
+        ledger: Ledger | None = None,
+        orders: Orders | None = None,
+        jobs: Jobs | None = None,
+        access_log: IO[str] | None = None,
+        alias: str = "champion",
     ) -> None:
-        self.shelf, self.batcher = shelf, batcher
+        self.shelf, self.batcher, self.monitor = shelf, batcher, monitor
         self.last_error: str | None = None  # the text alone: a traceback would keep the model
-        answering = Answering(shelf, batcher, keep=self.keep)
-        self._routes = self._table(answering, Repository(shelf))
-        self.asgi = Guard(
+        self.fleet = Fleet(orders or Orders(shelf), self._counts, ledger=ledger)
+        challenging = Challenging(shelf, batcher, monitor)
+        answering = Answering(shelf, batcher, challenging, keep=self.keep)
+        watching = Watching(shelf, monitor, self.fleet, alias=alias)
+        repository = Repository(shelf, self.fleet)
+        self._jobs = jobs
+        more = [*watching.routes(), *(jobs.routes() if jobs is not None else ())]
+        self._routes = Routes([*self._table(answering, repository), *more])
+        guard = Guard(
             self, token=token, admin_token=admin_token, host=host, allowed_hosts=allowed_hosts
         )
+        self._log = None if access_log is None else AccessLog(guard, access_log)
+        self.asgi: ASGIApp = self._log or guard
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request that the guard has let pass."""
         request = Request(scope, receive)
+        scope["workbench.request"] = request
         try:
             answer = await self._answer(request)
         except ClientDisconnect:
             return  # nobody listens
-        await answer.send(send)
+        await answer.send(send, request.told)
 
     def stats(self, name: str) -> Stats:
-        """Return what was counted of a name so far."""
-        count = self.shelf.counters.get(name, Counters())
-        mean = count.seconds / count.answered if count.answered else None
-        tallies = self.shelf.tallies(name)
+        """Return what was counted of a name so far, by all processes of the service."""
+        counts = self.fleet.counts()
+        count = counts["names"].get(name) or Counters().counts()
+        tallies = counts["models"].get(name, {}).values()
         return Stats(
-            count.requests,
-            count.errors,
-            mean,
-            sum(tally.rows for tally in tallies),
-            sum(tally.batches for tally in tallies),
-            self.batcher.waiting,
-            dict(count.refused),
+            count["requests"],
+            count["errors"],
+            count["seconds"] / count["answered"] if count["answered"] else None,
+            sum(tally["rows"] for tally in tallies),
+            sum(tally["batches"] for tally in tallies),
+            counts["line"]["waiting"],
+            {int(status): number for status, number in count["refused"].items()},
         )
 
     def keep(self, error: BaseException, what: str) -> None:
@@ -124,6 +155,16 @@ class Application:
         """
         _log.error("%s failed", what, exc_info=error)
         self.last_error = f"{what} failed\n{''.join(traceback.format_exception(error))}"
+
+    def close(self) -> None:
+        """End what would go on for as long as a job does; called in the event loop."""
+        if self._jobs is not None:
+            self._jobs.close()
+
+    def close_log(self) -> None:
+        """Write the last lines of the access log."""
+        if self._log is not None:
+            self._log.close()
 
     async def _answer(self, request: Request) -> Answer | Events:
         """Return the answer to a request, whatever its endpoint raises being told as one."""
@@ -150,6 +191,7 @@ class Application:
             count.errors += 1
             raise
         status = answer.status if isinstance(answer, Answer) else 200
+        count.statuses[status] += 1
         if status >= 400:
             count.errors += 1
             if status in (429, 503, 504):
@@ -166,14 +208,14 @@ class Application:
             return refusal.answer()
         except RequestError as error:
             return Refusal(400, str(error)).answer()
-        except ServiceError as error:  # a live model cannot be followed any more
+        except (ServiceError, TamperedError) as error:  # a ledger that cannot be read, for instance
             return Refusal(503, str(error)).answer()
         except ClientDisconnect:
             raise
         except Exception as error:
             return Refusal(500, kept(error, self.keep)).answer()
 
-    def _table(self, ask: Answering, repository: Repository) -> Routes:
+    def _table(self, ask: Answering, repository: Repository) -> list[Route]:
         """Return the routes; a model's own exist for its default, a version and an alias."""
         get, post = "GET", "POST"
         routes = [
@@ -212,7 +254,17 @@ class Application:
         for root in ("/models/{model}", "/models/{model}/versions/{version}"):
             routes.append(Route(post, f"{root}/predict", ask.predict, counted=True))
         routes += [Route(method, path, _refuse) for path in NOT_OFFERED for method in (get, post)]
-        return Routes(routes)
+        return routes
+
+    def _counts(self) -> JSON:
+        """Return what this process has counted."""
+        line = {
+            "waiting": self.batcher.waiting,
+            "oldest": self.batcher.oldest,
+            "busy_seconds": self.batcher.busy_seconds,
+            "dropped": self.monitor.dropped,
+        }
+        return {**self.shelf.counts(), "line": line}
 
     def _named(self, request: Request) -> Served:
         return self.shelf.find(request.params["model"], request.params.get("version"))
@@ -224,18 +276,29 @@ class Application:
         return await asyncio.to_thread(home_page, list(self.shelf))
 
     async def _docs(self, request: Request) -> Answer:
-        return await asyncio.to_thread(lambda: docs_page(openapi_document(list(self.shelf))))
+        return await asyncio.to_thread(lambda: docs_page(self._document()))
 
     async def _openapi(self, request: Request) -> Answer:
-        return json_answer(await asyncio.to_thread(openapi_document, list(self.shelf)))
+        return json_answer(await asyncio.to_thread(self._document))
+
+    def _document(self) -> JSON:
+        jobs = self._jobs.schemas() if self._jobs is not None else None
+        return openapi_document(list(self.shelf), jobs=jobs)
 
     async def _ready(self, request: Request) -> Answer:
         if not self.batcher.is_alive:
             raise Refusal(503, "the inference thread has ended: serve the models again")
-        if self.batcher.is_draining or self.shelf.loading:
-            why = "stopping" if self.batcher.is_draining else "loading a model"
-            raise Refusal(503, f"the service is {why}", headers={"Retry-After": "1"})
+        why = self._why_not_ready()
+        if why is not None or not await asyncio.to_thread(self.fleet.is_proven):
+            told = why or "starting: not each of its processes has answered yet"
+            raise Refusal(503, f"the service is {told}", headers={"Retry-After": "1"})
         return json_answer({"live": True, "ready": True})
+
+    def _why_not_ready(self) -> str | None:
+        if self.batcher.is_draining:
+            return "stopping"
+        is_new = any(name not in self.shelf for name in self.shelf.loading)
+        return "loading a model" if is_new else None
 
     async def _names(self, request: Request) -> Answer:
         return json_answer({"models": list(dict.fromkeys(served.name for served in self.shelf))})
@@ -252,13 +315,23 @@ class Application:
         return json_answer(config(self._named(request)))
 
     async def _stats(self, request: Request) -> Answer:
-        return json_answer({"model_stats": [self._tally(self._named(request))]})
+        return await asyncio.to_thread(self._statistics, [self._named(request)])
 
     async def _all_stats(self, request: Request) -> Answer:
-        return json_answer({"model_stats": [self._tally(served) for served in self.shelf]})
+        return await asyncio.to_thread(self._statistics, list(self.shelf))
 
-    def _tally(self, served: Served) -> JSON:
-        return self.shelf.tally(served).to_json(served.name, served.version)
+    def _statistics(self, models: Sequence[Served]) -> Answer:
+        """Return what was counted of some models by all processes, in the protocol's words."""
+        counted = self.fleet.counts()["models"]
+        told = [
+            statistics(
+                served.name,
+                served.version,
+                counted.get(served.name, {}).get(served.version) or Tally().counts(),
+            )
+            for served in models
+        ]
+        return json_answer({"model_stats": told})
 
     async def _v1_status(self, request: Request) -> Answer:
         served = self._named(request)

@@ -121,6 +121,7 @@ class Batcher:
         self._waiting: set[_Ticket] = set()
         self._bytes = 0
         self._busy, self._done = 0.0, 0.0  # seconds of work, and requests answered in them
+        self.busy_seconds = 0.0  # of all work so far
         self._draining = False
         self._thread = threading.Thread(target=self._work, name="workbench-inference", daemon=True)
         self._thread.start()
@@ -301,6 +302,7 @@ class Batcher:
     ) -> None:
         """Hand out the answers of a batch: the one time that it wakes the event loop."""
         self._busy, self._done = 0.99 * self._busy + seconds, 0.99 * self._done + len(tickets)
+        self.busy_seconds += seconds
         if times is not None:
             tally.batch(size, times)
         for ticket in tickets:

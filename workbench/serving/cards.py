@@ -1,4 +1,4 @@
-"""A model on its service's page: what it is, a form to try it, and the command that asks it.
+"""A model on its service's page: what it is, a form to try it, how it does, how to ask it.
 
 Names, classes and whatever a card says come from the model, and are escaped like all other text.
 """
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from workbench.runs.pages import Html, facts, fold, join, moment, tag
+from workbench.runs.pages import Html, facts, fold, join, moment, scroll, tag
 from workbench.serving.examples import (
     aliases_of,
     columns_of,
@@ -33,6 +33,12 @@ __all__ = ["model_section"]
 
 _LISTED = 12  # names that are listed before the rest is folded
 _LONG = 2000  # characters of a row that a command still shows
+_WATCHED = {
+    "speed": "Speed",
+    "drift": "Drift",
+    "accuracy": "By labels that came later",
+    "challenger": "Challenger",
+}
 
 
 def model_section(served: Served, *, alone: bool) -> Html:
@@ -44,16 +50,20 @@ def model_section(served: Served, *, alone: bool) -> Html:
     """
     level, name = (1, f"model-{served.name}") if alone else (2, f"model-{served.name}")
     title = None if alone else tag("h2", served.name, " ", _ref(served), id=name)
-    below = f"h{level + 1}"
+    below, inner = f"h{level + 1}", f"h{level + 2}"
     columns = tag(
         "div",
         tag("div", tag(below, "Try it"), _form(served), class_="card"),
         tag("div", tag(below, "The model"), _card(served), class_="card"),
         class_="columns",
     )
+    watched = tag(
+        "div", tag(below, "How it does"), *_watched(served, inner), class_="card watched",
+        data_name=served.name, data_from=f"{model_path(served)}/monitor",
+    )  # fmt: skip
     command = tag("div", tag(below, "From a terminal"), *_command(served), class_="card")
     label = {"aria_label": served.name} if alone else {"aria_labelledby": name}
-    return tag("section", title, columns, command, class_="model", **label)
+    return tag("section", title, columns, watched, command, class_="model", **label)
 
 
 def _ref(served: Served) -> Html:
@@ -218,6 +228,27 @@ def _area(served: Served, label: str, text: str) -> Html:
     # A newline that begins a text area's content is not part of it: one is given away.
     area = tag("textarea", f"\n{text}", id=name, name="input", rows="6", spellcheck="false")
     return tag("div", tag("label", label, for_=name), area)
+
+
+# How it does: what the script fills in.
+
+
+def _watched(served: Served, heading: str) -> Iterable[Html]:
+    """Yield a part for each thing that is watched; what is drawn is there as a table too."""
+    address = tag("code", f"{model_path(served)}/monitor")
+    yield tag("noscript", tag("p", "The figures need scripts; ", address, " has them as JSON."))
+    yield tag("p", role="status", class_="told")
+    for part, title in _WATCHED.items():
+        table = scroll(tag("table", tag("thead"), tag("tbody")), f"{title} of {served.name}")
+        yield tag(
+            "div",
+            tag(heading, title),
+            tag("div", class_="seen"),
+            None if part == "speed" else fold("As a table", table, kind="inside"),
+            class_="part",
+            data_part=part,
+            hidden="",
+        )
 
 
 # The command.

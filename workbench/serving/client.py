@@ -12,12 +12,15 @@ import http.client
 import json
 import os
 import re
+import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from filelock import FileLock
+import psutil
+from filelock import FileLock, Timeout
 
 from workbench.errors import RequestError, ServiceError, UnknownNameError
 from workbench.home import home, read_json, write_json
@@ -34,11 +37,13 @@ __all__ = [
     "read_listing",
     "remove_listing",
     "start_lock",
+    "starting",
     "write_listing",
 ]
 
 _FORMAT = 1
 _PATIENCE = 2.0  # seconds for a sign of life
+_LONGEST_END = 90.0  # seconds that a service may take to end, with its workers and its job
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,7 @@ class Listing:
         token: what requests carry.
         pid: the process it lives in.
         model: what answers, in words: a version's reference, or the hash of live weights.
+        stands_alone: whether the process is `workbench serve`, and no kernel.
     """
 
     name: str
@@ -58,10 +64,35 @@ class Listing:
     token: str = field(repr=False)
     pid: int
     model: str
+    stands_alone: bool = False
 
     def client(self, *, timeout: float = 60.0) -> ServiceClient:
         """Return a client of this service; `timeout` in seconds."""
         return ServiceClient(self.url, self.token, timeout=timeout)
+
+    def stop(self) -> None:
+        """Tell a service of `workbench serve` to end, and return once it has.
+
+        Raises:
+            RequestError: it lives in a kernel.
+            ServiceError: it did not end in time.
+        """
+        if not self.stands_alone:
+            raise RequestError(
+                f"service {self.name!r} lives in a kernel or a script, process {self.pid}: call "
+                "its stop() there, or shut that down"
+            )
+        until = time.monotonic() + _LONGEST_END
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process = psutil.Process(self.pid)
+            process.terminate()
+            while process.status() != psutil.STATUS_ZOMBIE:
+                if time.monotonic() > until:
+                    raise ServiceError(
+                        f"service {self.name!r} was told to end {_LONGEST_END:g} s ago, and its "
+                        f"process {self.pid} still lives: look at its stderr, or kill it"
+                    )
+                time.sleep(0.05)
 
 
 class ServiceClient:
@@ -178,6 +209,34 @@ def find_service(name: str) -> Listing:
     if listing is None:
         raise UnknownNameError("service", name, [known.name for known in list_services()])
     return listing
+
+
+@contextlib.contextmanager
+def starting(name: str, *, timeout: float) -> Iterator[None]:
+    """Hold a name, under which nothing lives, for as long as its service takes to start.
+
+    Args:
+        name: of the service.
+        timeout: seconds to wait for another process that is starting one.
+
+    Raises:
+        ServiceError: another process serves that name, or has been starting it for too long.
+    """
+    try:
+        lock = start_lock(name, timeout=timeout).acquire()
+    except Timeout as busy:
+        raise ServiceError(
+            f"service {name!r} is being started by another process, which holds "
+            f"{busy.lock_file}: wait for it, or choose another name="
+        ) from None
+    with lock:
+        known = read_listing(name)
+        if known is not None:
+            raise ServiceError(
+                f"service {name!r} runs at {known.url} already, in process {known.pid}: "
+                "stop it there, or choose another name="
+            )
+        yield
 
 
 def start_lock(name: str, *, timeout: float) -> FileLock:

@@ -47,10 +47,11 @@ headers = {{"Authorization": f"Bearer {{TOKEN}}", "Content-Type": {media!r}}}
 request = urllib.request.Request(f"{{URL}}/models/{name}/predict", body, headers)
 answer = json.load(urllib.request.urlopen(request))"""
 _OURS = """\
-from workbench.serving import find_service
+import workbench as wb
 
-service = find_service({name!r}).client()  # on the machine that serves
-outputs = service.infer({name!r}, {{{arrays}}})  # NumPy arrays, rows first"""
+service = wb.connect(URL, TOKEN)
+answer = service.predict({rows}, {name!r})
+service.monitor({name!r})"""
 
 
 def documentation(document: JSON) -> Html:
@@ -175,8 +176,8 @@ def _command(document: JSON, method: str, path: str, operation: JSON) -> Html:
     if body:
         media, told = next(iter(body["content"].items()))
         parts += [Html(f'-H "Content-Type: {media}"'), join(_data(document, media, told))]
-    elif method == "post":
-        parts.append(Html("-X POST"))
+    if method not in ("get", "post") or (method == "post" and not body):
+        parts.append(Html(f"-X {method.upper()}"))
     first, *rest = [*parts, join(f'"$URL{path}"')]
     return join("curl ", first, *(join(" \\\n  ", part) for part in rest))
 
@@ -209,20 +210,19 @@ def _clients(document: JSON) -> Html | None:
     output = answer["properties"]["outputs"]["items"]["properties"]["name"]["enum"][0]
     predict = document["paths"][f"/models/{name}/predict"]["post"]["requestBody"]["content"]
     media = next(iter(predict))
-    body = f"json.dumps({row!r}).encode()"
+    rows, body = repr(row), f"json.dumps({row!r}).encode()"
     if len(body) > _LONG:
-        body = 'open("row.json", "rb").read()'
+        rows, body = 'json.load(open("row.json"))', 'open("row.json", "rb").read()'
     if media == "text/plain":
         body = f"{row!r}.encode()"
     if media == "image/png":
-        body = 'open("picture.png", "rb").read()'
+        rows = body = 'open("picture.png", "rb").read()'
     known = {"name": name, "output": output, "body": body, "media": media}
-    arrays = ", ".join(f'"{tensor["name"]}": …' for tensor in tensors)
     told = [
         ("tritonclient, unmodified", _TRITON.format(inputs=_inputs(tensors, "triton."), **known)),
         ("KServe's client", _KSERVE.format(inputs=_inputs(tensors, ""), **known)),
         ("Python alone", _PYTHON.format(**known)),
-        ("Python of the workbench", _OURS.format(arrays=arrays, **known)),
+        ("Python of the workbench", _OURS.format(rows=rows, name=name)),
     ]
     parts = [join(tag("h3", title), _snippet(text, title)) for title, text in told]
     about = "URL and TOKEN stand for what the first two commands say."

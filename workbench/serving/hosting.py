@@ -1,38 +1,40 @@
 """`Server`: a thread with an event loop of its own that answers HTTP for the models of a shelf.
 
 It takes no signal, so the kernel's loop and its interrupt stay theirs; it prints nothing, so no
-cell shows what it did not do.
+cell shows what it did not do. In a kernel it listens by itself; of `workbench serve` each worker
+process has one, and all of them accept from one socket.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import logging
 import socket
 import sys
 import threading
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from typing import TextIO
 
 import uvicorn
 
-from workbench.errors import RequestError, ServiceError
+from workbench.errors import ServiceError
+from workbench.registry.ledgers import Ledger
 from workbench.serving.app import Application
 from workbench.serving.batching import Batcher
 from workbench.serving.client import ServiceClient
 from workbench.serving.connections import Connection
+from workbench.serving.jobs import Jobs
+from workbench.serving.listening import DRAIN, START, listen, url_of
+from workbench.serving.monitoring import Monitor
+from workbench.serving.orders import Orders
 from workbench.serving.security import new_token
 from workbench.serving.shelf import Shelf
 
-__all__ = ["DRAIN", "START", "Server"]
+__all__ = ["Server"]
 
-START = 30.0  # seconds until the first answer
-DRAIN = 30.0  # seconds for the answers under way when a server stops
 _CLOSE = 5  # seconds more for what is no answer: a stream, a request that is half here
-_ANY = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # bound to every address: how it is asked from here
-_BACKLOG = 2048  # connections that wait to be accepted
 
 logging.getLogger("uvicorn").addHandler(logging.NullHandler())
 
@@ -46,6 +48,13 @@ class Server:
         token: what requests carry; None for a random one.
         admin_token: what those carry that load and unload models; None lets nobody.
         allowed_hosts: names that it may be asked by besides its own.
+        listener: a socket that listens already, which other processes accept from too; None for
+            one of its own.
+        access_log: where to write a line of JSON for each request; None for nowhere.
+        ledger: that it shares with those other processes; None where it is alone.
+        orders: makes what carries orders out on its shelf.
+        jobs: notebooks that are run over the wire; None for none.
+        alias: that a promotion moves, where none is named.
 
     Raises:
         RequestError: the port or a token is none.
@@ -60,14 +69,22 @@ class Server:
         token: str | None = None,
         admin_token: str | None = None,
         allowed_hosts: Collection[str] = (),
+        listener: socket.socket | None = None,
+        access_log: TextIO | None = None,
+        ledger: Ledger | None = None,
+        orders: Callable[[Shelf], Orders] = Orders,
+        jobs: Jobs | None = None,
+        alias: str = "champion",
     ) -> None:
         self.host, self.token = host, new_token() if token is None else token
         self.admin_token, self.allowed_hosts = admin_token, frozenset(allowed_hosts)
         self.shelf = Shelf()
-        listener = _listen(host, port)
+        self._shared = listener is not None
+        listener = listen(host, port) if listener is None else listener
         self.port: int = listener.getsockname()[1]
         self._loop = _new_loop()
         self._batcher = Batcher(self._loop)
+        self.monitor = Monitor(also=self._tick, is_alone=ledger is None)
         try:
             self.app = Application(
                 self.shelf,
@@ -76,6 +93,12 @@ class Server:
                 admin_token=admin_token,
                 host=host,
                 allowed_hosts=self.allowed_hosts,
+                monitor=self.monitor,
+                ledger=ledger,
+                orders=orders(self.shelf),
+                jobs=jobs,
+                access_log=access_log,
+                alias=alias,
             )
         except BaseException:
             self._let_go(listener)
@@ -103,8 +126,7 @@ class Server:
     @property
     def url(self) -> str:
         """Root of the server, without the token."""
-        address = _ANY.get(self.host, self.host)
-        return f"http://{f'[{address}]' if ':' in address else address}:{self.port}"
+        return url_of(self.host, self.port)
 
     @property
     def is_running(self) -> bool:
@@ -119,20 +141,28 @@ class Server:
             ServiceError: no answer came in time, or the server failed.
         """
         self._thread.start()
-        client = ServiceClient(self.url, self.token, timeout=START)
+        self.monitor.start()
         deadline = time.monotonic() + START
-        while time.monotonic() < deadline and self._thread.is_alive():
-            try:
-                if client.is_ready():
+        with contextlib.suppress(TimeoutError):
+            while time.monotonic() < deadline and self._thread.is_alive():
+                if self._answers():
                     return
-            except TimeoutError:
-                break
-            time.sleep(0.01)
+                time.sleep(0.01)
         raise ServiceError(
             f"the service did not answer at {self.url} within {START:g} s: "
             f"{self._failure or 'its server started and stayed silent'}; pass another port=, or "
             "try `workbench serve`, whose stderr has its errors"
         ) from self._failure
+
+    def comes_round(self) -> None:
+        """Return once the event loop has come round; as long as something holds it up, wait."""
+        asyncio.run_coroutine_threadsafe(asyncio.sleep(0), self._loop).result()
+
+    def _answers(self) -> bool:
+        """Return whether it has begun; on a shared socket another process might answer for it."""
+        if self._shared:
+            return self._uvicorn.started
+        return ServiceClient(self.url, self.token, timeout=START).is_ready()
 
     def stop(self) -> None:
         """Answer what was accepted, then stop and free the port; a second time does nothing."""
@@ -142,9 +172,13 @@ class Server:
             self._thread.join(DRAIN + 2 * _CLOSE)
 
     def _begin_end(self) -> None:
+        self.app.close()
         self._ending = self._loop.create_task(self._end())
 
     async def _end(self) -> None:
+        if self._shared:  # who comes from now on is answered by another process
+            for server in self._uvicorn.servers:
+                server.close()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._batcher.drain(), DRAIN)
         self._uvicorn.should_exit = True
@@ -159,6 +193,11 @@ class Server:
             self.app.keep(error, "the server")
         finally:
             self._let_go(listener)
+            self.monitor.close()
+            self.app.close_log()
+
+    def _tick(self) -> None:
+        self.app.fleet.tick()
 
     def _let_go(self, listener: socket.socket) -> None:
         listener.close()
@@ -174,31 +213,3 @@ def _new_loop() -> asyncio.AbstractEventLoop:
 
     loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
     return loop
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    """Return a listening socket; binding in the caller makes its errors the cell's own."""
-    if not 0 <= _number(port) <= 65535:
-        raise RequestError(f"port {port} is none: expected 0 to 65535, 0 for a free one")
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            raise ServiceError(
-                f"port {port} of {host} is in use: pass another, or port=0 for a free one"
-            ) from None
-        raise ServiceError(
-            f"cannot listen on {host} port {port} ({error.strerror or error}): pass an address "
-            "of this machine, and a port from 1024 on or 0"
-        ) from None
-
-
-def _number(port: object) -> int:
-    """Return a port as it came, having checked that it is a whole number."""
-    if isinstance(port, bool) or not isinstance(port, int):
-        raise RequestError(
-            f"port is {type(port).__name__} {port!r:.40}: expected an int from 0 to 65535, "
-            "0 for a free one"
-        )
-    return port

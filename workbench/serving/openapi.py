@@ -7,7 +7,6 @@ its models is described once, at a path with their names to choose from.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 from workbench import __version__
 from workbench.serving.examples import (
@@ -17,6 +16,18 @@ from workbench.serving.examples import (
     kind_of,
     model_path,
     row_of,
+)
+from workbench.serving.jobpaths import job_paths
+from workbench.serving.operations import (
+    ANY,
+    ASKED,
+    ERRORS,
+    NAMED,
+    SENT,
+    error,
+    operation,
+    path_parameter,
+    reading,
 )
 from workbench.serving.schemas import (
     COUNT,
@@ -37,6 +48,7 @@ from workbench.serving.schemas import (
     statistics,
 )
 from workbench.serving.served import Served
+from workbench.serving.watchpaths import watch_paths
 from workbench.types import JSON
 
 __all__ = ["NOT_OFFERED", "openapi_document"]
@@ -52,31 +64,13 @@ NOT_OFFERED = (
     ),
 )  # routes of Triton's that there is no use for here
 
-_ERRORS: Mapping[str, str] = {
-    "400": "It is malformed, or is not what the model takes; the reason says which part.",
-    "401": "It has no valid token.",
-    "403": "Its Host, Origin or Sec-Fetch-Site is of another site, or it needs an administrator.",
-    "404": "There is no such model, version or path.",
-    "405": "The path has other methods; Allow names them.",
-    "408": "It did not arrive whole in time.",
-    "413": "Its body is larger than 64 MiB, inflated too.",
-    "415": "Its Content-Type or Content-Encoding is not offered.",
-    "429": "The line is full: try again after the seconds in Retry-After.",
-    "431": "Its headers are too large.",
-    "500": "The model failed; the number in the reason finds the error where the service runs.",
-    "501": "It is not offered here.",
-    "503": "A model is being loaded, or the service stops: try again after Retry-After.",
-    "504": "It was not answered within its own deadline.",
-}
-_ANY = ("400", "401", "403", "408", "431", "500", "503")
-_NAMED = (*_ANY, "404")
-_SENT = (*_ANY, "413", "415")
-_ASKED = (*_NAMED, "413", "415", "429", "504")
-
 _TAGS: Mapping[str, str] = {
     "Ask a model": "Pictures, rows of a table or texts in; labels, probabilities or values out.",
     "V2": "The Open Inference Protocol, which tritonclient and KServe speak.",
     "V1": "The protocol of TensorFlow Serving.",
+    "Watching": "How a model does: drift, live accuracy by labels that come later, and figures for "
+    "Prometheus. Trying one version against another needs the administrator's token.",
+    "Jobs": "Notebooks that are run where the service is, with the administrator's token.",
     "Repository": "Which versions there are. Loading and unloading need the administrator's token.",
     "Pages": "For people.",
     "Not offered": "What Triton has and nobody needs here: each of these answers 501.",
@@ -90,14 +84,20 @@ version asks the model's default one; a version is digits, or an alias of the re
 """
 _OCTETS = "application/octet-stream"
 _HEADER = "Inference-Header-Content-Length"
+_SAID: JSON = {
+    "X-Request-Id": {"description": "by which feedback can come later", "schema": TEXT},
+    "X-Model-Version": {"description": "what answered, NAME@VERSION", "schema": TEXT},
+}
 _BYTES: JSON = {"type": "string", "format": "binary"}
 
 
-def openapi_document(models: Sequence[Served]) -> JSON:
+def openapi_document(models: Sequence[Served], *, jobs: Mapping[str, JSON] | None = None) -> JSON:
     """Return the document of a server, by OpenAPI 3.1.
 
     Args:
         models: a name's default before its other versions.
+        jobs: by the name of each notebook that may be run, the schema of what it takes; None where
+            none may be.
     """
     named: dict[str, list[Served]] = {}
     for served in models:
@@ -106,6 +106,7 @@ def openapi_document(models: Sequence[Served]) -> JSON:
     examples = _examples(models)
     for name, versions in named.items():
         paths |= _model_paths(name, versions, examples)
+    paths |= watch_paths(named) | ({} if jobs is None else job_paths(jobs))
     for part in (_v2(named), _v1(named), _repository(models), _pages(), _not_offered()):
         paths |= part
     return {
@@ -117,13 +118,17 @@ def openapi_document(models: Sequence[Served]) -> JSON:
             "license": {"name": "MIT", "identifier": "MIT"},
         },
         "servers": [{"url": ".", "description": "where this document is"}],
-        "tags": [{"name": name, "description": about} for name, about in _TAGS.items()],
+        "tags": [
+            {"name": name, "description": about}
+            for name, about in _TAGS.items()
+            if name != "Jobs" or jobs is not None
+        ],
         "security": [{"bearer": []}, {"header": []}, {"cookie": []}],
         "paths": paths,
         "components": {
             "schemas": _schemas(models),
             "examples": examples,
-            "responses": {f"E{status}": _error(status) for status in _ERRORS},
+            "responses": {f"E{status}": error(status) for status in ERRORS},
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer"},
                 "header": {"type": "apiKey", "in": "header", "name": "X-Workbench-Token"},
@@ -210,6 +215,9 @@ def _model_paths(name: str, versions: list[Served], examples: JSON) -> JSON:
         }
         paths[f"{v1}{part}:predict"] = {"post": _predict_v1(models, given, examples)}
     paths[f"{v1}/labels/{{label}}:predict"] = {"post": _predict_v1(versions, [label], examples)}
+    for path in paths.values():
+        answer = path["post"]["responses"]["200"]
+        answer["headers"] = {**answer.get("headers", {}), **_SAID}
     return paths
 
 
@@ -220,13 +228,13 @@ def _predict(models: list[Served], given: list[JSON], examples: JSON) -> JSON:
         content = {"image/png": {"schema": _BYTES}, "image/jpeg": {"schema": _BYTES}, **content}
     if kind == "text":
         content = {"text/plain": {"schema": TEXT}, **content}
-    return _operation(
+    return operation(
         "Ask a model",
         f"Ask {models[0].name} with what you have",
         {"application/json": {"schema": _schema(models, "Rows")}},
         given=[*given, _deadline()],
         body=content,
-        refuses=_ASKED,
+        refuses=ASKED,
     )
 
 
@@ -237,17 +245,17 @@ def _infer(models: list[Served], given: list[JSON], examples: JSON) -> JSON:
         "description": "bytes of the JSON that raw tensors follow; absent where there are none",
         "schema": COUNT,
     }
-    operation = _operation(
+    asked = operation(
         "V2",
         f"Ask {models[0].name} with tensors",
         {"application/json": {"schema": _schema(models, "Inferred")}, _OCTETS: {"schema": _BYTES}},
         given=[*given, length, _deadline()],
         body={"application/json": _json(models, "Infer", examples), _OCTETS: {"schema": _BYTES}},
-        refuses=_ASKED,
+        refuses=ASKED,
     )
     told = {"description": length["description"], "schema": COUNT}
-    operation["responses"]["200"]["headers"] = {_HEADER: told}
-    return operation
+    asked["responses"]["200"]["headers"] = {_HEADER: told}
+    return asked
 
 
 def _generate(
@@ -256,24 +264,24 @@ def _generate(
     said = _schema(models, "Generated")
     data = {"type": "string", "contentMediaType": "application/json", "contentSchema": said}
     events = {"text/event-stream": {"schema": object_of({"data": data})}}
-    return _operation(
+    return operation(
         "V2",
         f"Ask {models[0].name} with one row" + (", answered in parts" if parts else ""),
         events if parts else {"application/json": {"schema": said}},
         given=[*given, _deadline()],
         body={"application/json": _json(models, "Generate", examples)},
-        refuses=_ASKED,
+        refuses=ASKED,
     )
 
 
 def _predict_v1(models: list[Served], given: list[JSON], examples: JSON) -> JSON:
-    return _operation(
+    return operation(
         "V1",
         f"Ask {models[0].name} with rows or columns",
         {"application/json": {"schema": _schema(models, "Predicted")}},
         given=[*given, _deadline()],
         body={"application/json": _json(models, "Predict", examples)},
-        refuses=_ASKED,
+        refuses=ASKED,
     )
 
 
@@ -293,15 +301,15 @@ def _v2(named: Mapping[str, list[Served]]) -> JSON:
     live, health = object_of({"live": FLAG}), object_of({"live": FLAG, "ready": FLAG})
     server = object_of({"name": TEXT, "version": TEXT, "extensions": array_of(TEXT)})
     names = object_of({"models": {"type": "array", "items": TEXT}})
-    open_ = _read("V2", "Whether the server lives", live, refuses=("400", "403", "408", "431"))
+    open_ = reading("V2", "Whether the server lives", live, refuses=("400", "403", "408", "431"))
     counted = object_of({"model_stats": {"type": "array", "items": statistics()}})
     paths: JSON = {
         "/v2/health/live": {"get": {**open_, "security": []}},
-        "/v2/health/ready": {"get": _read("V2", "Whether every model is ready", health)},
-        "/v2": {"get": _read("V2", "What the server is", server)},
-        "/v2/": {"get": _read("V2", "What the server is", server)},
-        "/v2/models": {"get": _read("V2", "Names of the models", names)},
-        "/v2/models/stats": {"get": _read("V2", "Statistics of all models", counted)},
+        "/v2/health/ready": {"get": reading("V2", "Whether every model is ready", health)},
+        "/v2": {"get": reading("V2", "What the server is", server)},
+        "/v2/": {"get": reading("V2", "What the server is", server)},
+        "/v2/models": {"get": reading("V2", "Names of the models", names)},
+        "/v2/models/stats": {"get": reading("V2", "Statistics of all models", counted)},
     }
     if not named:
         return paths
@@ -315,14 +323,14 @@ def _v2(named: Mapping[str, list[Served]]) -> JSON:
     for root, given in _roots("/v2/models/{model}", named, ("version",)):
         for part, (summary, schema) in about.items():
             paths[f"{root}{part}"] = {
-                "get": _read("V2", summary, schema, given=given, refuses=_NAMED)
+                "get": reading("V2", summary, schema, given=given, refuses=NAMED)
             }
     return paths
 
 
 def _v1(named: Mapping[str, list[Served]]) -> JSON:
     names = object_of({"models": {"type": "array", "items": TEXT}})
-    paths: JSON = {"/v1/models": {"get": _read("V1", "Names of the models", names)}}
+    paths: JSON = {"/v1/models": {"get": reading("V1", "Names of the models", names)}}
     if not named:
         return paths
     state = object_of({"version": TEXT, "state": TEXT, "status": object_of({"error_code": TEXT})})
@@ -336,7 +344,7 @@ def _v1(named: Mapping[str, list[Served]]) -> JSON:
             ("/metadata", "What the model takes and answers", told),
         ):
             paths[f"{root}{part}"] = {
-                "get": _read("V1", summary, schema, given=given, refuses=_NAMED)
+                "get": reading("V1", summary, schema, given=given, refuses=NAMED)
             }
     return paths
 
@@ -345,7 +353,7 @@ def _roots(
     root: str, named: Mapping[str, list[Served]], kinds: Sequence[str]
 ) -> Iterable[tuple[str, list[JSON]]]:
     """Yield where a model's own paths begin, with and without a version, and the parameters."""
-    model = _parameter("model", list(named))
+    model = path_parameter("model", list(named))
     every = [served for versions in named.values() for served in versions]
     yield root, [model]
     for kind in kinds:
@@ -355,11 +363,7 @@ def _roots(
 def _version(models: Sequence[Served], name: str = "version") -> JSON:
     aliases = [alias for served in models for alias in aliases_of(served)]
     known = list(dict.fromkeys([*(served.version for served in models), *aliases]))
-    return _parameter(name, known) | {"description": "in digits, or an alias of the registry"}
-
-
-def _parameter(name: str, values: list[str]) -> JSON:
-    return {"name": name, "in": "path", "required": True, "schema": {"enum": values}}
+    return path_parameter(name, known) | {"description": "in digits, or an alias of the registry"}
 
 
 # The rest.
@@ -368,23 +372,23 @@ def _parameter(name: str, values: list[str]) -> JSON:
 def _repository(models: Sequence[Served]) -> JSON:
     entry = object_of({"name": TEXT, "version": TEXT, "state": TEXT, "reason": TEXT})
     nothing = {"application/json": {"schema": {"type": "object"}}}
-    given = [_parameter("model", list(dict.fromkeys(served.name for served in models)))]
+    given = [path_parameter("model", list(dict.fromkeys(served.name for served in models)))]
     given[0]["schema"] = {**TEXT, "examples": given[0]["schema"]["enum"][:1]}
     given[0]["description"] = "NAME, or NAME@VERSION for one version beside the others"
     body = {"application/json": {"schema": object_of({"ready": FLAG}, [])}}
-    index = _operation(
+    index = operation(
         "Repository",
         "Versions that are here, and with `ready` false also those that could be loaded",
         {"application/json": {"schema": {"type": "array", "items": entry}}},
         body=body,
-        refuses=_SENT,
+        refuses=SENT,
     )
     index["requestBody"]["required"] = False
     told = {"application/json": {"schema": object_of({"parameters": {"type": "object"}}, [])}}
     changes = {
         f"/v2/repository/models/{{model}}/{what}": {
-            "post": _operation(
-                "Repository", summary, nothing, given=given, body=told, refuses=(*_SENT, "404")
+            "post": operation(
+                "Repository", summary, nothing, given=given, body=told, refuses=(*SENT, "404")
             )
         }
         for what, summary in (
@@ -401,22 +405,20 @@ def _pages() -> JSON:
     page = {"text/html": {"schema": TEXT}}
     document = {"application/json": {"schema": {"type": "object"}}}
     alive = object_of({"status": {"const": "alive"}})  # for who does not accept a page
-    name = _parameter("name", ["page.css", "page.js"])
+    name = path_parameter("name", ["page.css", "page.js", "monitor.js", "monitor.js"])
     file = {"text/css": {"schema": TEXT}, "text/javascript": {"schema": TEXT}}
     found = {
-        "/": _operation(
+        "/": operation(
             "Pages",
             "The models, and forms to try them",
             {**page, "application/json": {"schema": alive}},
         ),
-        "/docs": _operation("Pages", "This documentation", page),
-        "/openapi.json": _operation("Pages", "This document", document),
-        "/assets/{name}": _operation(
-            "Pages", "What pages load", file, given=[name], refuses=_NAMED
-        ),
+        "/docs": operation("Pages", "This documentation", page),
+        "/openapi.json": operation("Pages", "This document", document),
+        "/assets/{name}": operation("Pages", "What pages load", file, given=[name], refuses=NAMED),
     }
     for path in ("/", "/docs"):
-        content = {**page, **_error("401")["content"]}
+        content = {**page, **error("401")["content"]}
         told = "Has no valid token: a form to sign in, where Accept has text/html."
         found[path]["responses"]["401"] = {"description": told, "content": content}
     pages: JSON = {path: {"get": operation} for path, operation in found.items()}
@@ -426,72 +428,24 @@ def _pages() -> JSON:
 def _sign_in(page: JSON) -> JSON:
     """Return the path of the form; there is nothing for who asks for it but the way to the page."""
     token = {"application/x-www-form-urlencoded": {"schema": object_of({"token": TEXT})}}
-    refuses = tuple(status for status in (*_SENT, "429") if status != "401")
-    asked = _operation("Pages", "The way to the page, which has the form", {}, refuses=_ANY)
-    signed = _operation("Pages", "Sign in by a cookie", {}, body=token, refuses=refuses)
+    refuses = tuple(status for status in (*SENT, "429") if status != "401")
+    asked = operation("Pages", "The way to the page, which has the form", {}, refuses=ANY)
+    signed = operation("Pages", "Sign in by a cookie", {}, body=token, refuses=refuses)
     signed["responses"]["401"] = {"description": "It is not the token.", "content": page}
-    for operation in (asked, signed):
-        operation["responses"]["303"] = {"description": "To the page."}
-        del operation["responses"]["200"]
+    for told in (asked, signed):
+        told["responses"]["303"] = {"description": "To the page."}
+        del told["responses"]["200"]
     return {"get": {**asked, "security": []}, "post": {**signed, "security": []}}
 
 
 def _not_offered() -> JSON:
     paths: JSON = {}
     for path in NOT_OFFERED:
-        given = [_parameter(name, ["any"]) for name in ("model", "name") if f"{{{name}}}" in path]
-        refuses = (*(_NAMED if given else _ANY), "501")
-        told = _operation("Not offered", "Answers 501", {}, given=given, refuses=refuses)
+        given = [
+            path_parameter(name, ["any"]) for name in ("model", "name") if f"{{{name}}}" in path
+        ]
+        refuses = (*(NAMED if given else ANY), "501")
+        told = operation("Not offered", "Answers 501", {}, given=given, refuses=refuses)
         del told["responses"]["200"]
         paths[path] = {"get": told, "post": told}
     return paths
-
-
-def _read(
-    tag: str,
-    summary: str,
-    schema: JSON,
-    *,
-    given: list[JSON] | None = None,
-    refuses: Sequence[str] = _ANY,
-) -> JSON:
-    content = {"application/json": {"schema": schema}}
-    return _operation(tag, summary, content, given=given, refuses=refuses)
-
-
-def _operation(
-    tag: str,
-    summary: str,
-    content: JSON,
-    *,
-    given: list[JSON] | None = None,
-    body: JSON | None = None,
-    refuses: Sequence[str] = _ANY,
-) -> JSON:
-    """Return what one method of a path does.
-
-    Args:
-        tag: the group it is in.
-        summary: what it does.
-        content: of its answer, by media type.
-        given: its parameters.
-        body: content of the request, by media type.
-        refuses: the statuses of its errors.
-    """
-    responses: dict[str, Any] = {"200": {"description": "As asked.", "content": content}}
-    responses |= {s: {"$ref": f"#/components/responses/E{s}"} for s in sorted(refuses)}
-    return {
-        "tags": [tag],
-        "summary": summary,
-        **({"parameters": given} if given else {}),
-        **({"requestBody": {"required": True, "content": body}} if body else {}),
-        "responses": responses,
-    }
-
-
-def _error(status: str) -> JSON:
-    headers = {"429": "Retry-After", "503": "Retry-After", "405": "Allow"}
-    name = headers.get(status)
-    named = {name: {"schema": TEXT}} if name else {}
-    content = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
-    return {"description": _ERRORS[status], "headers": named, "content": content}

@@ -33,12 +33,19 @@ async function ask(form) {
   const [type, body] = sent(form);
   const started = performance.now();
   const headers = { "Content-Type": type };
-  const answer = await fetch(form.action, { method: "POST", headers, body }).catch(() => null);
-  if (!answer) throw new Error("The service does not answer: it may have been stopped.");
+  const answer = await fetched(form.action, { method: "POST", headers, body });
   const said = await answer.json().catch(() => ({}));
-  if (answer.status === 401) throw new Error("The sign-in has ended: reload the page.");
-  if (!answer.ok) throw new Error(said.error ?? `The service answered with status ${answer.status}.`);
   return { ...said, milliseconds: performance.now() - started };
+}
+
+// What the service answers; where it does not, or refuses, an error that says so.
+async function fetched(address, options) {
+  const answer = await fetch(address, options).catch(() => null);
+  if (!answer) throw new Error("The service does not answer: it may have been stopped.");
+  if (answer.ok) return answer;
+  if (answer.status === 401) throw new Error("The sign-in has ended: reload the page.");
+  const said = await answer.json().catch(() => ({}));
+  throw new Error(said.error ?? `The service answered with status ${answer.status}.`);
 }
 
 // What is sent, and the type it is sent as.

@@ -1,6 +1,6 @@
 """The pages of a service: its models with forms to try them, its docs, and the sign-in.
 
-They load two files of their own server and nothing else, and every link in them is relative, so
+They load three files of their own server and nothing else, and every link in them is relative, so
 that they work offline and below the path of a proxy.
 """
 
@@ -21,7 +21,11 @@ from workbench.types import JSON
 
 __all__ = ["asset", "docs_page", "home_page", "sign_in_page"]
 
-_TYPES = {"page.css": "text/css; charset=utf-8", "page.js": "text/javascript; charset=utf-8"}
+_SCRIPTS = ("page.js", "monitor.js")  # the second uses what the first defines
+_TYPES = {
+    "page.css": "text/css; charset=utf-8",
+    **dict.fromkeys(_SCRIPTS, "text/javascript; charset=utf-8"),
+}
 
 
 def home_page(models: Sequence[Served]) -> Answer:
@@ -86,7 +90,7 @@ def asset(name: str) -> Answer | None:
     """Return a file that the pages load, or None where they load none of that name."""
     if name not in _TYPES:
         return None
-    content = _style() if name == "page.css" else _text("serving/page.js")
+    content = _style() if name == "page.css" else _text(f"serving/{name}")
     headers = {"Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"}
     return Answer(content.encode(), media_type=_TYPES[name], headers=headers)
 
@@ -105,7 +109,7 @@ def _page(title: str, *, header: str | None, main: str, status: int = 200) -> An
         tag("title", f"{title} · workbench"),
         tag("link", rel="icon", href="data:,"),
         style,
-        tag("script", src="assets/page.js", defer="") if signed_in else None,
+        *(tag("script", src=f"assets/{name}", defer="") for name in _SCRIPTS if signed_in),
     )
     links = [tag("a", text, href=to) for text, to in (("Models", "."), ("Docs", "docs"))]
     links.append(tag("a", "OpenAPI", href="openapi.json"))

@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 
 from workbench.errors import RequestError, TamperedError
+from workbench.registry import resolve
 from workbench.registry.versions import look_through
 from workbench.serving.answers import Answer, Refusal, json_answer
+from workbench.serving.fleets import Fleet
 from workbench.serving.requests import Request
-from workbench.serving.served import Served, served_from
 from workbench.serving.shelf import Shelf
 from workbench.serving.tensors import read_json
 from workbench.types import JSON
@@ -23,14 +24,15 @@ _MAX_BODY = 64 * 2**10  # bytes: what is asked here are a few words
 
 
 class Repository:
-    """Moves versions between the registry and a shelf.
+    """Moves versions between the registry and the processes of a service.
 
     Args:
         shelf: of the server.
+        fleet: the processes.
     """
 
-    def __init__(self, shelf: Shelf) -> None:
-        self._shelf = shelf
+    def __init__(self, shelf: Shelf, fleet: Fleet) -> None:
+        self._shelf, self._fleet = shelf, fleet
 
     async def index(self, request: Request) -> Answer:
         """Say which models are here, and which could be loaded."""
@@ -62,13 +64,12 @@ class Repository:
                 f"load has the parameter {name!r:.80}: a model comes from the registry and nowhere "
                 "else; publish it there, and name a version in the path, NAME@3"
             )
-        name, at, _ = ref.partition("@")
-        with self._shelf.on_the_way(name):
-            try:
-                served = await asyncio.to_thread(served_from, ref)
-            except TamperedError as error:
-                raise Refusal(400, str(error)) from None
-        _place(self._shelf, served, beside=bool(at))
+        try:
+            name, number = await asyncio.to_thread(resolve, ref)
+            do = "load" if "@" in ref else "put"
+            await self._fleet.give({"do": do, "ref": f"{name}@{number}"})
+        except TamperedError as error:
+            raise Refusal(400, str(error)) from None
         return json_answer({})
 
     async def unload(self, request: Request) -> Answer:
@@ -76,7 +77,8 @@ class Repository:
         ref, _ = await self._begin(request)
         name, _, number = ref.partition("@")
         served = self._shelf.find(name, number or None)
-        self._shelf.take(name, served.version if number else None)
+        exact = f"{name}@{served.version}" if number else name
+        await self._fleet.give({"do": "unload", "ref": exact})
         return json_answer({})
 
     async def _begin(self, request: Request) -> tuple[str, JSON]:
@@ -90,13 +92,6 @@ class Repository:
         if not isinstance(parameters, dict):
             raise RequestError("parameters is not an object")
         return request.params["model"], parameters
-
-
-def _place(shelf: Shelf, served: Served, *, beside: bool) -> None:
-    if beside:
-        shelf.add(served)
-    else:
-        shelf.put(served)
 
 
 async def _read(request: Request) -> JSON:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+import random
 import re
+import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import parse_qsl
 
 from starlette.routing import compile_path
 from starlette.types import Receive, Scope
@@ -18,6 +22,8 @@ from workbench.serving.bodies import MAX_BODY, read_body
 __all__ = ["Endpoint", "Request", "Route", "Routes"]
 
 _REMEMBERED = 1024  # paths whose endpoint is known without a search
+_PROCESS = secrets.token_hex(6) + "-"  # ids of several processes differ, also after a restart
+_numbers = itertools.count(1)
 
 
 @dataclass(slots=True)
@@ -29,12 +35,33 @@ class Request:
         receive: of ASGI.
         params: what the placeholders of its route stand for.
         begun: when it came, by `time.perf_counter`.
+        id: unlike that of any other; what a later label of its rows comes with.
+        model: the reference of what answered it, once that is known.
+        draw: a number from 0 to 1, by which it falls to one version or another.
+        drawn: whether it did.
     """
 
     scope: Scope
     receive: Receive
     params: dict[str, str] = field(default_factory=dict)
     begun: float = field(default_factory=time.perf_counter)
+    id: str = field(default_factory=lambda: f"{_PROCESS}{next(_numbers):x}")
+    model: str | None = None
+    draw: float = field(default_factory=random.random)
+    drawn: bool = False
+
+    @property
+    def query(self) -> dict[str, str]:
+        """What its address has after the question mark; of a name twice, the last."""
+        return dict(parse_qsl(self.scope["query_string"].decode("latin-1")))
+
+    @property
+    def told(self) -> list[tuple[bytes, bytes]]:
+        """What the headers of its answer say of it: its id, and what answered."""
+        headers = [(b"x-request-id", self.id.encode())]
+        if self.model is not None:
+            headers.append((b"x-model-version", self.model.encode()))
+        return headers
 
     def header(self, name: bytes) -> str | None:
         """Return the first header of that name, which is in lower case, or None."""

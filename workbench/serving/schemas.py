@@ -157,13 +157,14 @@ def rows_answer(served: Served) -> JSON:
     size = array_of(COUNT, 2)
     properties = {
         "model": {**TEXT, "description": "which version answered"},
+        "id": {**TEXT, "description": "by which feedback can come later"},
         "rows": {"type": "array", "items": said},
         "resized_from": {
             "anyOf": [size, array_of({"anyOf": [size, {"type": "null"}]})],
             "description": "height and width that a picture had; of several rows for each",
         },
     }
-    return object_of(properties, ["model", "rows"])
+    return object_of(properties, ["model", "id", "rows"])
 
 
 def generate_request(served: Served) -> JSON:

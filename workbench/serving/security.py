@@ -26,7 +26,6 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from workbench.errors import RequestError
 from workbench.serving.answers import Answer, Refusal
 from workbench.serving.bodies import read_body
-from workbench.serving.pages import sign_in_page
 
 __all__ = ["Guard", "new_token", "warn_of_exposure"]
 
@@ -143,7 +142,7 @@ class Guard:
         if self._admits(scope, headers) or (reads and path == _OPEN):
             return None
         if reads and path in _PAGES and any(b"text/html" in value for value in headers[b"accept"]):
-            return sign_in_page()
+            return _sign_in_page()
         raise Refusal(
             401,
             "no valid token: send the header Authorization: Bearer TOKEN, or X-Workbench-Token: "
@@ -207,7 +206,7 @@ class Guard:
         form = parse_qs((await read_body(scope, receive, most=_FORM)).decode("latin-1"))
         offered = form.get("token", [""])[0]  # one: a form of many would be as many guesses
         if not await self._guess([offered.strip().encode()]):
-            return sign_in_page(wrong=True)
+            return _sign_in_page(wrong=True)
         # No Path: the cookie is for what is beside the form, also behind /user/x/proxy/8000/.
         cookie = f"{_cookie_name(scope).decode()}={self._session.decode()}"
         return _to_page({"Set-Cookie": f"{cookie}; HttpOnly; SameSite=Strict"})
@@ -309,6 +308,12 @@ def _is_address(name: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _sign_in_page(*, wrong: bool = False) -> Answer:
+    from workbench.serving.pages import sign_in_page  # which loads torch, and a supervisor has none
+
+    return sign_in_page(wrong=wrong)
 
 
 def _to_page(headers: Mapping[str, str] | None = None) -> Answer:

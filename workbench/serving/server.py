@@ -19,7 +19,6 @@ from types import TracebackType
 from typing import Any, Literal
 
 import torch
-from filelock import Timeout
 from torch import nn
 
 from workbench.errors import RequestError, ServiceError
@@ -29,13 +28,13 @@ from workbench.serving.app import Stats
 from workbench.serving.client import (
     Listing,
     ServiceClient,
-    read_listing,
     remove_listing,
-    start_lock,
+    starting,
     write_listing,
 )
 from workbench.serving.examples import row_of
-from workbench.serving.hosting import DRAIN, START, Server
+from workbench.serving.hosting import Server
+from workbench.serving.listening import DRAIN, START
 from workbench.serving.security import warn_of_exposure
 from workbench.serving.served import Served, served_from
 from workbench.serving.tensors import Array
@@ -323,25 +322,8 @@ def _start(served: Served, asked: _Asked) -> Service:
     Raises:
         ServiceError: another process serves that name, or has been starting it for too long.
     """
-    try:
-        with start_lock(served.name, timeout=START + DRAIN):
-            _check_free(served.name)
-            return Service(served, asked.server())
-    except Timeout as busy:
-        raise ServiceError(
-            f"service {served.name!r} is being started by another process, which holds "
-            f"{busy.lock_file}: wait for it, or choose another name="
-        ) from None
-
-
-def _check_free(name: str) -> None:
-    """Raise ServiceError where another process serves that name."""
-    known = read_listing(name)
-    if known is not None:
-        raise ServiceError(
-            f"service {name!r} runs at {known.url} already, in process {known.pid}: "
-            "stop it there, or choose another name="
-        )
+    with starting(served.name, timeout=START + DRAIN):
+        return Service(served, asked.server())
 
 
 def _command() -> str:

@@ -7,14 +7,36 @@ import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from workbench.errors import RequestError, TamperedError
 from workbench.registry import resolve
 from workbench.serving.answers import Refusal
 from workbench.serving.served import Served
 from workbench.serving.tallies import Tally
+from workbench.types import JSON
 
-__all__ = ["Counters", "Shelf"]
+__all__ = ["Challenge", "Counters", "Mode", "Shelf"]
+
+Mode = Literal["shadow", "split"]
+
+
+@dataclass(frozen=True)
+class Challenge:
+    """A version that is tried beside the default of its name.
+
+    Args:
+        served: the challenger.
+        mode: `"shadow"`: it is asked what the default is asked, and nobody hears its answer;
+            `"split"`: it answers a share of the requests that name no version.
+        share: of the requests, above 0 and at most 1.
+        since: the number in the ledger that the answers before it do not count by.
+    """
+
+    served: Served
+    mode: Mode
+    share: float
+    since: int
 
 
 @dataclass
@@ -27,6 +49,7 @@ class Counters:
         answered: those that were answered without one.
         seconds: that these took, from the whole request to its answer.
         refused: those that were not taken, by status.
+        statuses: all of them, by the status of the answer.
     """
 
     requests: int = 0
@@ -34,6 +57,16 @@ class Counters:
     answered: int = 0
     seconds: float = 0.0
     refused: Counter[int] = field(default_factory=Counter)
+    statuses: Counter[int] = field(default_factory=Counter)
+
+    def counts(self) -> JSON:
+        """Return all of it as JSON that `added` adds up with that of other processes."""
+        told = {name: value for name, value in vars(self).items() if not isinstance(value, Counter)}
+        refused, statuses = (
+            {str(status): count for status, count in dict(counter).items()}
+            for counter in (self.refused, self.statuses)
+        )
+        return {**told, "refused": refused, "statuses": statuses}
 
 
 class Shelf:
@@ -45,6 +78,7 @@ class Shelf:
 
     def __init__(self) -> None:
         self._models: dict[str, tuple[Served, ...]] = {}  # a name's default first
+        self._challenges: dict[str, Challenge] = {}
         self._tallies: dict[tuple[str, str], Tally] = {}
         self._loading: Counter[str] = Counter()
         self._changing = threading.Lock()  # two changes at once, each from the table before
@@ -60,9 +94,9 @@ class Shelf:
         return name in self._models
 
     @property
-    def loading(self) -> bool:
-        """Whether a model is on its way here."""
-        return bool(self._loading)
+    def loading(self) -> frozenset[str]:
+        """The names of which a model is on its way here."""
+        return frozenset(self._loading)
 
     def versions(self, name: str) -> list[Served]:
         """Return a name's models, the default first."""
@@ -126,6 +160,21 @@ class Shelf:
             404, f"unknown version {number!r:.40}{meant} of {name!r}: this service has {there}"
         )
 
+    def challenge(self, name: str) -> Challenge | None:
+        """Return what is tried beside a name's default, if anything is."""
+        return self._challenges.get(name)
+
+    def begin(self, challenge: Challenge) -> None:
+        """Try a version beside the default of its name, in the place of any other."""
+        self.add(challenge.served)
+        with self._changing:
+            self._challenges = {**self._challenges, challenge.served.name: challenge}
+
+    def end(self, name: str) -> None:
+        """Try nothing beside a name's default any more; what was tried answers by its number."""
+        with self._changing:
+            self._challenges = {k: c for k, c in self._challenges.items() if k != name}
+
     def tally(self, served: Served) -> Tally:
         """Return where the answers of a model are counted."""
         key = served.name, served.version
@@ -134,9 +183,13 @@ class Shelf:
                 self._tallies = {**self._tallies, key: Tally()}
             return self._tallies[key]
 
-    def tallies(self, name: str) -> list[Tally]:
-        """Return where the answers of a name are counted, whichever version gave them."""
-        return [tally for (known, _), tally in self._tallies.items() if known == name]
+    def counts(self) -> JSON:
+        """Return what was counted so far: by name, and by name and version."""
+        models: JSON = {}
+        for (name, number), tally in self._tallies.items():
+            models.setdefault(name, {})[number] = tally.counts()
+        names = {name: counters.counts() for name, counters in list(self.counters.items())}
+        return {"names": names, "models": models}
 
     def forget(self, name: str) -> None:
         """Take a name away with all that was counted of it."""
@@ -160,6 +213,9 @@ class Shelf:
         """Let these be a name's models; none of them, and the name goes."""
         others = {known: models for known, models in self._models.items() if known != name}
         self._models = {**others, name: tuple(here)} if here else others
+        tried = self._challenges.get(name)
+        if tried and tried.served not in here[1:]:  # it is gone, or the default itself by now
+            self._challenges = {k: c for k, c in self._challenges.items() if k != name}
 
 
 def _without(models: Sequence[Served], number: str) -> list[Served]:

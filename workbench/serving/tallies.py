@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import time
+from bisect import bisect_left
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from workbench.types import JSON
 
-__all__ = ["BatchTimes", "Tally"]
+__all__ = ["BOUNDS", "BatchTimes", "Tally", "added", "statistics"]
+
+BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)  # seconds
+_STAGES = ("queue", "compute_input", "compute_infer", "compute_output")
+_MOST = ("last", "oldest")  # of several processes the greatest counts, not their sum
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +42,8 @@ class _Sum:
         self.count += count
         self.seconds += seconds
 
-    def to_json(self) -> JSON:
-        return {"count": self.count, "ns": round(self.seconds * 1e9)}
+    def counts(self) -> JSON:
+        return {"count": self.count, "seconds": self.seconds}
 
 
 @dataclass
@@ -50,6 +56,7 @@ class Tally:
         success: requests answered, and their seconds from acceptance to answer.
         fail: requests that the model, or their deadline, ended.
         cancelled: requests whose client left.
+        latency: requests answered within each of `BOUNDS` and no earlier one, and beyond the last.
     """
 
     rows: int = 0
@@ -57,12 +64,9 @@ class Tally:
     success: _Sum = field(default_factory=_Sum)
     fail: _Sum = field(default_factory=_Sum)
     cancelled: int = 0
-    last: float | None = None
-    _stages: dict[str, _Sum] = field(
-        default_factory=lambda: {
-            name: _Sum() for name in ("queue", "compute_input", "compute_infer", "compute_output")
-        }
-    )
+    last: float = 0.0
+    latency: list[int] = field(default_factory=lambda: [0] * (len(BOUNDS) + 1))
+    _stages: dict[str, _Sum] = field(default_factory=lambda: {name: _Sum() for name in _STAGES})
     _sizes: dict[int, dict[str, _Sum]] = field(default_factory=dict)
 
     def answered(self, seconds: float, rows: int, waited: float) -> None:
@@ -74,6 +78,7 @@ class Tally:
             waited: seconds of those until its first batch began.
         """
         self.success.add(seconds)
+        self.latency[bisect_left(BOUNDS, seconds)] += 1
         self.rows += rows
         self._stages["queue"].add(waited)
         self.last = time.time()
@@ -91,24 +96,73 @@ class Tally:
             self._stages[name].add(seconds)
             stages[name].add(seconds)
 
-    def to_json(self, name: str, version: str) -> JSON:
-        """Return the statistics of the protocol's extension for one version of a model."""
-        nothing = _Sum().to_json()
+    def counts(self) -> JSON:
+        """Return all of it as JSON that `added` adds up with that of other processes."""
         return {
-            "name": name,
-            "version": version,
-            "last_inference": round((self.last or 0) * 1000),
-            "inference_count": self.rows,
-            "execution_count": self.batches,
-            "inference_stats": {
-                "success": self.success.to_json(),
-                "fail": self.fail.to_json(),
-                **{stage: spent.to_json() for stage, spent in self._stages.items()},
-                "cache_hit": nothing,
-                "cache_miss": nothing,
+            "rows": self.rows,
+            "batches": self.batches,
+            "success": self.success.counts(),
+            "fail": self.fail.counts(),
+            "cancelled": self.cancelled,
+            "last": self.last,
+            "latency": list(self.latency),
+            "stages": {name: spent.counts() for name, spent in self._stages.items()},
+            "sizes": {
+                str(size): {name: spent.counts() for name, spent in stages.items()}
+                for size, stages in list(self._sizes.items())
             },
-            "batch_stats": [
-                {"batch_size": size, **{k: spent.to_json() for k, spent in stages.items()}}
-                for size, stages in sorted(self._sizes.items())
-            ],
         }
+
+
+def added(one: JSON, other: JSON) -> JSON:
+    """Return the counts of two processes as those of one.
+
+    >>> added({"rows": 2, "latency": [1, 0]}, {"rows": 3, "latency": [0, 4], "batches": 1})
+    {'rows': 5, 'latency': [1, 4], 'batches': 1}
+    """
+    whole = dict(one)
+    for key, value in other.items():
+        known = whole.get(key)
+        if known is None:
+            whole[key] = value
+        elif isinstance(value, Mapping):
+            whole[key] = added(known, dict(value))
+        elif isinstance(value, list):
+            whole[key] = [a + b for a, b in zip(known, value, strict=True)]
+        else:
+            whole[key] = max(known, value) if key in _MOST else known + value
+    return whole
+
+
+def statistics(name: str, version: str, counts: JSON) -> JSON:
+    """Return the statistics of the protocol's extension for one version of a model.
+
+    Args:
+        name: of the model.
+        version: in digits.
+        counts: as `Tally.counts` returns them.
+    """
+    stages = {stage: _spent(sum_) for stage, sum_ in counts["stages"].items()}
+    nothing = {"count": 0, "ns": 0}
+    return {
+        "name": name,
+        "version": version,
+        "last_inference": round(counts["last"] * 1000),
+        "inference_count": counts["rows"],
+        "execution_count": counts["batches"],
+        "inference_stats": {
+            "success": _spent(counts["success"]),
+            "fail": _spent(counts["fail"]),
+            **stages,
+            "cache_hit": nothing,
+            "cache_miss": nothing,
+        },
+        "batch_stats": [
+            {"batch_size": int(size), **{stage: _spent(sum_) for stage, sum_ in spent.items()}}
+            for size, spent in sorted(counts["sizes"].items(), key=lambda item: int(item[0]))
+        ],
+    }
+
+
+def _spent(sum_: JSON) -> JSON:
+    return {"count": sum_["count"], "ns": round(sum_["seconds"] * 1e9)}
