@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
-import signal
-import threading
-from types import FrameType
-from typing import Annotated
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-__all__ = ["register"]
+if TYPE_CHECKING:
+    from workbench.serving import Listing
+    from workbench.supervision.jobhost import JobHost
+    from workbench.supervision.workers import Plan
 
-_LOOK = 0.5  # seconds between two looks at whether the service lives
+__all__ = ["register"]
 
 
 def register(app: typer.Typer) -> None:
@@ -34,45 +35,72 @@ def _serve(
         list[str] | None,
         typer.Option(metavar="NAME", help="What a proxy asks by; may be given several times."),
     ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that answer.")] = 1,
+    follow: Annotated[
+        bool, typer.Option("--reload", help="Answer with the version that the alias moves to.")
+    ] = False,
+    jobs: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="NOTEBOOK", help="One that an administrator may run over HTTP."),
+    ] = None,
 ) -> None:
     """Serve a published model until Ctrl-C or SIGTERM; the first line of stdout is its URL.
 
-    Whoever sends the token in WORKBENCH_ADMIN_TOKEN, where that is set, may load and unload
-    versions while it runs.
+    It is printed once each worker has answered by itself. Whoever sends the token in
+    WORKBENCH_ADMIN_TOKEN, where that is set, may load and unload versions and start jobs.
     """
-    from workbench.errors import ServiceError
-    from workbench.serving import serve
+    from workbench.errors import RequestError
+    from workbench.serving.security import new_token, warn_of_exposure
+    from workbench.supervision.supervising import supervise
+    from workbench.supervision.workers import Plan, log_to_stderr
 
-    received: list[int] = []
-    asked_to_stop = threading.Event()
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        received.append(number)
-        asked_to_stop.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, stop)
-    _log_to_stderr()
+    log_to_stderr()
+    warn_of_exposure(host)
     admin_token = os.environ.pop("WORKBENCH_ADMIN_TOKEN", None)  # no child inherits it
-    hosts = allowed_host or ()
-    with serve(
-        model, host=host, port=port, admin_token=admin_token, allowed_hosts=hosts
-    ) as service:
-        typer.echo(service.url)
-        typer.echo(f"{service.model}; its token: workbench token {service.name}")
-        while not asked_to_stop.wait(_LOOK):
-            if not service.is_running:
-                raise ServiceError(f"service {service.name!r} ended by itself: stderr says why")
-    if signal.SIGINT in received:
+    if jobs and not admin_token:
+        raise RequestError(
+            "--jobs is for whoever has the administrator's token: set WORKBENCH_ADMIN_TOKEN"
+        )
+    plan = Plan(
+        model,
+        host=host,
+        workers=workers,
+        token=os.environ.pop("WORKBENCH_TOKEN", "") or new_token(),  # the same after a start
+        admin_token=admin_token,
+        allowed_hosts=frozenset(allowed_host or ()),
+        follows=follow,
+        notebooks=_listed(jobs or []),
+    )
+    if supervise(plan, port=port, ready=_say_ready, jobs=_host_of(plan)):
         raise typer.Exit(3)
 
 
-def _log_to_stderr() -> None:
-    """Let what a service logs be seen: nobody else's cell is there to be disturbed."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    for name in ("workbench.serving", "uvicorn"):
-        logging.getLogger(name).addHandler(handler)
+def _say_ready(listing: Listing) -> None:
+    typer.echo(listing.url)
+    typer.echo(f"{listing.model}; its token: workbench token {listing.name}")
+
+
+def _listed(notebooks: Sequence[Path]) -> dict[str, Path]:
+    """Return the notebooks that may be executed, by name."""
+    if not notebooks:
+        return {}
+    from workbench.runs.jobs import listed_notebooks
+
+    return listed_notebooks(notebooks)
+
+
+def _host_of(plan: Plan) -> Callable[[], JobHost] | None:
+    """Return what makes the host of a service's jobs; None where it has none."""
+    if not plan.notebooks:
+        return None
+
+    def make() -> JobHost:
+        from workbench.runs.jobs import JobQueue
+        from workbench.supervision.jobhost import JobHost
+
+        return JobHost(JobQueue.of(plan.name), plan.notebooks)
+
+    return make
 
 
 def _token(name: Annotated[str, typer.Argument(help="A running service.")]) -> None:

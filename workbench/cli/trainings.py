@@ -43,15 +43,33 @@ def _trainings(
 
 def _stop(
     what: Annotated[
-        str, typer.Argument(help="A training's name, a run's id, a unique prefix, or `last`.")
+        str,
+        typer.Argument(
+            help="A service's name, a training's name, a run's id, a unique prefix, or `last`."
+        ),
     ],
 ) -> None:
-    """Stop a training after the step it is in, or a run; each keeps what it needs to go on."""
+    """Stop a service once it has answered what it accepted; a training after its step; or a run.
+
+    A training and a run keep what they need to go on.
+    """
+    from workbench.errors import RequestError
     from workbench.runs import list_runs
+    from workbench.serving import list_services
     from workbench.training import list_trainings
 
-    runs = list_runs().filter(lambda run: run.state == "running")
     trainings = list_trainings()
+    service = next((one for one in list_services() if one.name == what), None)
+    if service is not None:
+        if any(t.name == what and t.state == "running" for t in trainings):
+            raise RequestError(
+                f"{what!r} is a service and a training that goes on: stop the training from its "
+                f"notebook, or end the service by SIGTERM to process {service.pid}"
+            )
+        service.stop()
+        typer.echo(f"service {what} is stopped")
+        return
+    runs = list_runs().filter(lambda run: run.state == "running")
     named = [run for run in runs if what == "last" or run.id.startswith(what)]
     if named and not any(training.name.startswith(what) for training in trainings):
         run = runs[what]
