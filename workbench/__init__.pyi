@@ -13,7 +13,9 @@ from .registry import ModelVersion as ModelVersion
 from .registry import list_models as list_models
 from .registry import promote as promote
 from .registry import publish as publish
+from .registry import rollback as rollback
 from .registry import version as version
+from .remote import connect as connect
 from .runs import Halving as Halving
 from .runs import LogUniform as LogUniform
 from .runs import Uniform as Uniform
