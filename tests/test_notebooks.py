@@ -21,6 +21,7 @@ from workbench.runs.outputs import compare_outputs
 NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
 SMALL: dict[str, dict[str, Any]] = {
     "01_linear_regression": {"n_steps": 50},
+    "13_serve_and_monitor": {"epochs": 12, "n_labels": 150},
     "05_cifar10_cnn": {"epochs": 0.5, "train_limit": 1000, "lenet_steps": 20},
 }
 each = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
