@@ -1,6 +1,7 @@
 # Each target sets up what it needs: a virtual environment in .venv, filled when pyproject.toml changes.
 PYTHON ?= python3
 BIN = .venv/bin
+PROCESSES ?= 2 # that share the tests, each a file at a time
 
 .PHONY: demo test matrix check full lab notebooks
 
@@ -8,7 +9,7 @@ demo: .venv/installed  ## the main job on real data: train by notebook, publish,
 	$(BIN)/python notebooks/demo.py
 
 test: .venv/installed  ## every test, notebooks at their small size
-	$(BIN)/python -m pytest -m "not full and not matrix"
+	$(BIN)/python -m pytest -m "not full and not matrix" -n $(PROCESSES) --dist loadfile
 
 matrix: .venv/installed  ## the browser tests on several versions of ipykernel, and KServe's client
 	$(BIN)/python -m pytest -m matrix

@@ -124,6 +124,11 @@ def test_the_administrators_token_is_told_from_the_other() -> None:
     assert told(plain, host, ("authorization", "Bearer a"))[0] == 401
 
 
+def test_one_token_for_all_is_refused() -> None:
+    with pytest.raises(RequestError, match="token and admin_token are the same"):
+        Guard(passed, token="one", admin_token="one", host="127.0.0.1")
+
+
 @pytest.mark.parametrize("token", ["", " ", "a b", "tökén", "a\n"])
 def test_a_token_that_no_header_carries_is_refused(token: str) -> None:
     with pytest.raises(RequestError, match="a token must be letters, digits and signs without sp"):

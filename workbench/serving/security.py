@@ -87,7 +87,8 @@ class Guard:
             Those in WORKBENCH_ALLOWED_HOSTS are added, and the one JupyterHub says it is known by.
 
     Raises:
-        RequestError: a token is empty, or no header can carry it; or a host is no name.
+        RequestError: a token is empty, or no header can carry it; both are the same; or a host is
+            no name.
     """
 
     def __init__(
@@ -101,6 +102,11 @@ class Guard:
     ) -> None:
         self._app, self._token = app, _as_token(token)
         self._admin_token = None if admin_token is None else _as_token(admin_token)
+        if self._admin_token == self._token:
+            raise RequestError(
+                "token and admin_token are the same, so all who may ask could load models and "
+                "promote them: pass another admin_token"
+            )
         # Another port of this host is sent the cookie too: it must not learn the token by it.
         session = hmac.new(self._token, b"workbench sign-in", hashlib.sha256)
         self._session = session.hexdigest().encode()

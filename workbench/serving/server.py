@@ -269,11 +269,6 @@ class _Asked:
         admin_token: str | None,
         allowed_hosts: frozenset[str],
     ) -> None:
-        if token is not None and token == admin_token:
-            raise RequestError(
-                "token and admin_token are the same, so all who may ask could load and unload "
-                "models: pass another admin_token"
-            )
         self.host, self.port, self.token = host, port, token
         self.admin_token, self.allowed_hosts = admin_token, allowed_hosts
 
