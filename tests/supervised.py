@@ -127,13 +127,25 @@ class Serve:
 
 
 @contextmanager
-def serving(*words: str, command: Sequence[str] = (*COMMAND, "serve")) -> Iterator[Serve]:
-    """Give a `workbench serve` that is starting, its models' classes being importable."""
+def serving(
+    *words: str, command: Sequence[str] = (*COMMAND, "serve"), is_read: bool = True
+) -> Iterator[Serve]:
+    """Give a `workbench serve` that is starting, its models' classes being importable.
+
+    Args:
+        words: of its command line.
+        command: that they go to.
+        is_read: whether what it says on stderr is kept, rather than left in a pipe.
+    """
     path = [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path)}
     with TemporaryDirectory() as folder, (Path(folder) / "stderr").open("w") as log:
         process = subprocess.Popen(
-            [*command, *words], stdout=subprocess.PIPE, stderr=log, text=True, env=environment
+            [*command, *words],
+            stdout=subprocess.PIPE,
+            stderr=log if is_read else subprocess.PIPE,
+            text=True,
+            env=environment,
         )
         with process:
             serve = Serve(process, Path(log.name))

@@ -56,7 +56,7 @@ FOLDERS: Mapping[str, Sequence[str]] = {
                 "challenging", "answering", "orders", "fleets", "repository", "metrics", "watching",
                 "access", "jobevents", "jobs", "app", "listening", "hosting", "server"),
     "remote": ("wire", "views", "jobs", "services"),
-    "supervision": ("following", "jobhost", "workers", "supervising"),
+    "supervision": ("following", "jobhost", "stderr", "workers", "supervising"),
     "cli": ("data", "doctor", "models", "runs", "services", "storage", "sweeps", "trainings"),
     "widgets": ("curves", "stills", "pump", "training_view"),
 }  # fmt: skip

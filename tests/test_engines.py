@@ -52,6 +52,27 @@ class Deciding(nn.Linear):
         return super().forward(x if x.sum() > 0 else -x)
 
 
+class Logarithms(nn.Linear):
+    """Has negative answers without end, which are infinite from -90 on as they are exported."""
+
+    def __init__(self) -> None:
+        super().__init__(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.logsigmoid(super().forward(x))
+
+
+class Sums(nn.Linear):
+    """Adds what logarithms stand for: from 89 on an infinite sum as it is exported."""
+
+    def __init__(self) -> None:
+        super().__init__(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = super().forward(x)
+        return torch.logaddexp(y, y.flip(1))
+
+
 class Streaming(nn.Linear):
     def __init__(self) -> None:
         super().__init__(4, 2)
@@ -196,8 +217,9 @@ def test_a_damaged_file_is_no_memory(task: Task, tmp_path: Path, file: str) -> N
         assert engines.kept(tmp_path) is None
 
 
+@pytest.mark.full
 @pytest.mark.usefixtures("eager")
-def test_a_model_that_cannot_be_exported_is_torch_s(capfd: pytest.CaptureFixture[str]) -> None:
+def test_that_a_model_cannot_be_exported_is_remembered(capfd: pytest.CaptureFixture[str]) -> None:
     ref = published(Deciding())
     served = served_from(ref, probe=True)
     engine = probed(served)
@@ -212,13 +234,13 @@ def test_a_model_that_cannot_be_exported_is_torch_s(capfd: pytest.CaptureFixture
 def test_torch_answers_until_the_probe_has_ended(
     ending: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(probes, "_PATIENCE", 0.5)
+    monkeypatch.setattr(probes, "_PATIENCE", 0.1)
     ending("import sys; sys.stdin.read()")
     ref = published(nn.Linear(4, 2))
     served = served_from(ref, probe=True)
     assert served.engine == Engine("torch", "the probe has not ended yet")
     np.testing.assert_array_equal(ask_served(served, ROWS), ask_served(served_from(ref), ROWS))
-    reason = "the probe failed: TimeoutError: it took more than 0.5 s"
+    reason = "the probe failed: TimeoutError: it took more than 0.1 s"
     assert probed(served) == Engine("torch", reason)
 
 
@@ -239,6 +261,7 @@ def test_a_probe_that_came_to_nothing_is_not_remembered(
     assert [path.name for path in (home() / "engines").iterdir()] == [".lock"]
 
 
+@pytest.mark.full
 def test_a_probe_ends_with_whoever_began_it(tmp_path: Path) -> None:
     command = [sys.executable, *probes._CONTEST, published(nn.Linear(4, 2)), f"{tmp_path}/x", "1"]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, timeout=60, check=False)
@@ -283,6 +306,28 @@ def test_a_large_version_is_not_exported(monkeypatch: pytest.MonkeyPatch) -> Non
     served = served_from(published(nn.Linear(4, 2)), probe=True)
     assert served.engine is not None
     assert "are exported" in served.engine.reason
+
+
+@pytest.mark.filterwarnings("ignore")  # what torch says while it exports
+@pytest.mark.parametrize(
+    ("model", "name", "reason"),
+    [
+        (nn.Linear(4, 2), "onnxruntime", "ONNX Runtime is "),
+        (Logarithms(), "torch", "ONNX Runtime is out: the answers differ by "),
+        (Sums(), "torch", "ONNX Runtime is out: the answers differ by inf of the largest"),
+        (Deciding(), "torch", "it cannot be exported to ONNX, "),
+    ],
+)
+def test_a_program_of_other_answers_far_from_the_example_is_found_out(
+    monkeypatch: pytest.MonkeyPatch, model: nn.Module, name: str, reason: str
+) -> None:
+    for limit in ("_WORTH", "_WORSE", "_LIMIT"):
+        monkeypatch.setattr(contests, limit, 0.0)
+    made = publish(model, "small", example=ROWS[:1])
+    engine, program = contests.contest(made, 1)
+    assert engine.name == name
+    assert engine.reason.startswith(reason)
+    assert (program is not None) == (name == "onnxruntime")
 
 
 @pytest.mark.usefixtures("eager")
@@ -333,31 +378,62 @@ def rows_alone(rows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return rows * (1 + 1e-4 * (len(rows) == 1))
 
 
+def lifted(rows: np.ndarray[Any, Any], by: float) -> np.ndarray[Any, Any]:
+    """Return outputs by which the second class is likelier, if it was as likely."""
+    lifted: np.ndarray[Any, Any] = rows + np.array([0, by])
+    return lifted
+
+
+def small_ones(rows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    if rows.max() > 1:
+        raise ValueError("there are no such words")
+    return rows
+
+
 @pytest.mark.parametrize(
-    ("other", "said"),
+    ("one", "other", "said"),
     [
-        (
-            lambda rows: rows + 2e-5,
-            "its answers differ from torch's by 2e-05",
-        ),
-        (lambda rows: rows[:, :1], "its answers differ from torch's, (3, 1) for (3, 2)"),
-        (
-            lambda rows: rows * np.nan,
-            "its answers differ from torch's by nan",
-        ),
-        (
-            rows_alone,
-            "its answer to one row differs from torch's by 0.0001",
-        ),
-        (lambda rows: rows, ""),
-        (lambda rows: rows + 1e-7, ""),
+        (np.array, lambda rows: rows + 2e-5, "the answers differ by 2e-05 of the largest, "),
+        (np.array, lambda rows: rows[:, :1], "the answers have the shapes (1, 2) and (1, 1) for 1"),
+        (np.array, lambda rows: rows * np.nan, "the answers differ by nan of the largest, "),
+        (np.array, rows_alone, "the answers differ by 0.0001 of the largest, over 1e-05 for 1 "),
+        (np.array, lambda rows: rows.clip(max=9), "the answers differ by 0.9 of the largest, "),
+        (np.array, small_ones, "only one of the two answers for far"),
+        (small_ones, np.array, "only one of the two answers for far"),
+        (np.array, lambda rows: lifted(rows, 1e-4 * (rows[0, 0] > 1)), "the labels differ for far"),
+        (np.array, np.array, ""),
+        (np.array, lambda rows: lifted(rows, 1e-7), ""),
+        (small_ones, small_ones, ""),
+        (lambda rows: np.log(rows - 1), lambda rows: np.log(rows - 1), ""),
+        (lambda rows: rows / 0, lambda rows: rows * np.inf, ""),
     ],
 )
-def test_other_answers_are_found_out(other: Any, said: str) -> None:
-    rows = np.ones((3, 2), np.float32)
-    found = contests._differs(lambda rows: rows, other, rows)
+@pytest.mark.filterwarnings("ignore:divide by zero")
+def test_other_answers_are_found_out(one: Any, other: Any, said: str) -> None:
+    rows, far = np.ones((32, 2)), np.array([[1.01, 1.01], [90, 1]])
+    found = contests._differs(one, other, rows, {"far": far}, ("cat", "dog"))
     assert (found or "").startswith(f"ONNX Runtime is out: {said}" if said else "")
     assert bool(found) is bool(said)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int64, torch.bool])
+def test_rows_beyond_the_example_are_all_over_a_datatype(dtype: torch.dtype) -> None:
+    example = (torch.arange(12) % 2).reshape(2, 6).to(dtype)
+    made = engines.rows_beyond(publish(nn.Identity(), "same", example=example))
+    numbers = np.concatenate(list(made.values()))
+    assert str(numbers.dtype) == str(dtype)[6:]
+    limits = (0, 1) if dtype == torch.bool else (torch.iinfo(dtype).min, torch.iinfo(dtype).max)
+    assert (numbers.min(), numbers.max()) == limits
+    assert all(rows.shape == (8, 6) and not rows.flags.writeable for rows in made.values())
+
+
+def test_rows_beyond_an_example_of_floats_are_near_and_far_and_finite() -> None:
+    for example in (ROWS[:1], ROWS * 1e36):
+        made = engines.rows_beyond(publish(nn.Identity(), "same", example=example))
+        assert {rows.dtype for rows in made.values()} == {np.dtype(np.float32)}
+        sizes = [float(np.abs(rows).max()) for rows in made.values()]
+        assert np.isfinite(sizes).all()
+        assert max(sizes) >= 100 * min(size for size in sizes if size)
 
 
 def test_timings_are_taken_in_turns() -> None:

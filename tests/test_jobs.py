@@ -17,7 +17,6 @@ import psutil
 import pytest
 from jobsites import long_notebook, working
 from listening import waits
-from writing import write_notebook
 
 from workbench.errors import TamperedError, UnknownNameError
 from workbench.registry.ledgers import Ledger
@@ -136,11 +135,36 @@ def test_they_share_the_file_with_the_rest_of_the_ledger(jobs: JobQueue, first: 
         assert [what for _, what in ledger.orders(0)] == [{"do": "load"}]
 
 
+BRIEF = """\
+import sys
+from workbench.registry.ledgers import Ledger
+ledger = Ledger.of("digits")
+if sys.argv[1] == "order":
+    ledger.order({})
+print(len(ledger.orders(0)))
+ledger.close()
+"""
+
+
+def in_passing(what: str) -> str:
+    """Return what a process that opens the ledger and is gone again has seen in it."""
+    return subprocess.check_output([sys.executable, "-c", BRIEF, what], text=True)
+
+
+def test_opening_them_takes_no_lock_from_the_rest_of_the_process(jobs: JobQueue) -> None:
+    with closing(Ledger.of("digits")) as ledger:
+        ledger.order({})
+        assert jobs.waiting() == 0
+        assert in_passing("order") == "2\n"
+        ledger.order({})  # into a log that the other one would have removed, had it been the last
+        assert in_passing("look") == "3\n"
+
+
 def test_a_file_of_a_newer_format_and_one_that_is_none_are_left_alone(tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / "newer.db")) as newer:
         newer.execute("PRAGMA user_version = 99")
     (tmp_path / "none.db").write_bytes(b"no ledger" * 999)
-    for name, reason in (("newer.db", "has format 99"), ("none.db", "is no ledger of a service")):
+    for name, reason in (("newer.db", "has format 99"), ("none.db", "or no ledger of a service")):
         with (
             closing(JobQueue(tmp_path / name)) as queue,
             pytest.raises(TamperedError, match=reason),
@@ -241,16 +265,6 @@ def test_a_run_that_cannot_begin_says_why(jobs: JobQueue, tmp_path: Path, warm: 
     assert jobs.find(gone.id).error == "the record of its run is gone or damaged"
     assert "which is gone: put the folder back" in (jobs.find(homeless.id).error or "")
     assert jobs.find(homeless.id).tries == 2
-
-
-def test_a_notebook_does_not_get_the_services_token(
-    jobs: JobQueue, tmp_path: Path, warm: str | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("WORKBENCH_ADMIN_TOKEN", "T0K3N")
-    source = "import os\nassert not os.environ.get('WORKBENCH_ADMIN_TOKEN')"
-    job = add(jobs, write_notebook(tmp_path / "long.ipynb", source))
-    with working(host_of(jobs, warm)):
-        assert stands(jobs, job, "done")
 
 
 TOLD = {"state": "running", "place": None, "attempts": 0, "cell": None, "cancelling": False}

@@ -269,13 +269,14 @@ def test_a_head_of_a_stream_comes_back_at_once(site: JobSite) -> None:
 def test_a_ledger_that_another_process_holds_is_told_and_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workbench.runs.jobs._BUSY", 0.05)
+    monkeypatch.setattr("workbench.registry.tables._SECONDS", 0.05)
     with site_of(tmp_path / "jobs.db", long_notebook(tmp_path)) as site:
         assert site.post("long")[0] == 202
         with closing(sqlite3.connect(tmp_path / "jobs.db", isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
             status, told = site.post("long")
-            assert (status, "cannot be read or written just now" in told["error"]) == (503, True)
+            assert (status, "cannot be written or read just now" in told["error"]) == (503, True)
+            assert len(list_runs()) == 1  # no folder is left that nobody would begin
             JobHost(site.queue, {"long"}).tick()  # nothing begins, and nothing is raised
             assert site.ask("GET", "/jobs")[1]["jobs"][0]["state"] == "queued"
         assert site.post("long")[0] == 202

@@ -79,6 +79,17 @@ def test_answers_come_back_newest_first(ledger: Ledger) -> None:
     assert [answer["id"] for answer in ledger.answers(last=1, version="1")] == ["c"]
 
 
+def test_a_list_of_large_answers_ends_before_it_is_large(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledgers, "_MAX_LISTED", 100_000)
+    ledger.write([answered(str(i), ["a long word indeed"] * 1000) for i in range(20)])
+    found = [answer["id"] for answer in ledger.answers(last=20)]
+    assert found == ["19", "18", "17", "16"]
+    monkeypatch.setattr(ledgers, "_MAX_LISTED", 10)
+    assert [answer["id"] for answer in ledger.answers(last=20)] == ["19"]
+
+
 def test_the_file_is_as_private_as_a_token(ledger: Ledger) -> None:
     ledger.write([answered("a")])
     files = [file for file in ledger.path.parent.iterdir() if ".db" in file.name]
@@ -153,6 +164,41 @@ def test_live_accuracy_has_an_interval_whole_and_by_group(ledger: Ledger) -> Non
     assert ledger.accuracy("2") == {"version": "2", "labels": 0, "groups": {}}
 
 
+def test_groups_of_labels_are_few(ledger: Ledger) -> None:
+    ledger.write([answered(str(i)) for i in range(110)])
+    ledger.write([answered("other", version="2")])
+    for i in range(100):
+        ledger.feedback(str(i), "cat", f"group {i % 100}")
+    with pytest.raises(RequestError, match=r"group 'one more' would be one more than the 100 that"):
+        ledger.feedback("100", "cat", "one more")
+    ledger.feedback("100", "cat", "group 7")
+    ledger.feedback("101", "cat")
+    ledger.feedback("other", "cat", "one more")
+    found = ledger.accuracy("1")
+    assert (found["labels"], len(found["groups"])) == (102, 100)
+    assert found["groups"]["group 7"]["labels"] == 2
+
+
+def test_accuracy_without_its_groups_is_the_same(ledger: Ledger) -> None:
+    ledger.write([answered(str(i)) for i in range(9)])
+    for i in range(9):
+        ledger.feedback(str(i), "dog" if i % 4 == 0 else "cat", [None, "day", "night"][i % 3])
+    whole = ledger.accuracy("1")
+    assert len(whole.pop("groups")) == 2
+    assert ledger.accuracy("1", groups=False) == whole
+    assert ledger.accuracy("2", groups=False) == {"version": "2", "labels": 0}
+
+
+def test_of_a_live_model_the_answers_of_this_life_count(ledger: Ledger) -> None:
+    for life in range(2):
+        ledger.begin(1)
+        ledger.write([answered(f"{life}-{i}", version=str(i % 2)) for i in range(4)])
+        for i in range(4):
+            ledger.feedback(f"{life}-{i}", "dog" if life == 0 else "cat")
+    assert (ledger.accuracy("0")["labels"], ledger.accuracy("0")["accuracy"]) == (2, 1.0)
+    assert (ledger.accuracy("1")["labels"], ledger.accuracy("1")["accuracy"]) == (4, 0.5)
+
+
 def test_values_have_a_mean_absolute_error(ledger: Ledger) -> None:
     said = [0.5, 3.0, 9.0, 2.5, 1e3]
     ledger.write([answered(str(i), (value,)) for i, value in enumerate(said)])
@@ -189,6 +235,21 @@ def test_a_challenge_is_compared_on_what_it_was_asked_since(ledger: Ledger) -> N
     few = ledger.comparison("1", "2", since=since, mode="shadow", labels=2)
     assert (few.champion, few.challenger) == ((0, 1), (1, 1))
     assert len(ledger.comparison("1", "2", since=0, mode="shadow", labels=10).champion) == 4
+
+
+@pytest.mark.parametrize("mode", ["shadow", "split"])
+def test_no_more_is_read_than_decides(ledger: Ledger, mode: str) -> None:
+    ledger.write([answered("before", ("cat",), drawn=True)])
+    ledger.feedback("before", "cat")
+    since = ledger.order({"do": "challenge"})
+    rows = [answered(f"{v}-{i}", ["cat"] * 3, v, drawn=True) for i in range(4) for v in "12"]
+    ledger.write(rows, shadows=[Shadowed(f"1-{i}", "2", ["cat"] * 3) for i in range(4)])
+    for row in rows:
+        ledger.feedback(row.id, ["cat"] * 3)
+    with ledger.transaction() as db:  # whoever reads this is told so
+        db.execute("UPDATE feedback SET labels = 'x' WHERE answer IN (1, 6, 7, 8, 9)")
+    found = ledger.comparison("1", "2", since=since, mode=mode, labels=6)
+    assert found.champion == found.challenger == (1,) * 6
 
 
 def test_split_traffic_is_compared_on_what_was_drawn(ledger: Ledger) -> None:
@@ -248,9 +309,9 @@ def test_workers_report_until_another_life_begins(ledger: Ledger) -> None:
     ledger.begin(2)
     assert ledger.unproven() == 2
     worker = Ledger(ledger.path)
-    worker.report(11, snapshot={"n": 1}, proven=False, applied=0)
-    worker.report(12, snapshot={}, proven=True, applied=4)
-    worker.report(11, snapshot={"n": 2}, proven=True, applied=5)
+    worker.report(11, 5.0, snapshot={"n": 1}, proven=False, applied=0)
+    worker.report(12, 5.0, snapshot={}, proven=True, applied=4)
+    worker.report(11, 5.0, snapshot={"n": 2}, proven=True, applied=5)
     first, second = ledger.workers()
     assert (first["pid"], first["snapshot"], first["proven"], first["applied"]) == (
         *(11, {"n": 2}),
@@ -258,9 +319,20 @@ def test_workers_report_until_another_life_begins(ledger: Ledger) -> None:
     )
     assert (second["pid"], ledger.unproven()) == (12, 0)
     ledger.begin(1)
-    worker.report(11, snapshot={}, proven=True, applied=5)  # it still drains
+    worker.report(11, 5.0, snapshot={}, proven=True, applied=5)  # it still drains
     assert (ledger.workers(), ledger.unproven()) == ([], 1)
     worker.close()
+
+
+def test_workers_of_one_pid_are_told_apart(ledger: Ledger) -> None:
+    ledger.begin(1)
+    ledger.report(11, 5.0, snapshot={"n": 1}, proven=True, applied=0)
+    ledger.report(11, 7.5, snapshot={"n": 2}, proven=True, applied=0)
+    ledger.report(11, 7.5, snapshot={"n": 3}, proven=True, applied=0)
+    told = [
+        (worker["pid"], worker["began"], worker["snapshot"]["n"]) for worker in ledger.workers()
+    ]
+    assert told == [(11, 5.0, 1), (11, 7.5, 3)]
 
 
 def test_answers_outlive_the_life_of_a_service(ledger: Ledger) -> None:
@@ -390,6 +462,68 @@ def test_a_file_that_is_no_ledger_is_named(tmp_path: Path) -> None:
         Ledger(tmp_path / "newer.db").answers()
 
 
+def test_where_a_damaged_file_was_moved_away_another_one_begins(ledger: Ledger) -> None:
+    ledger.write([answered("a")])
+    ledger.rows("PRAGMA wal_checkpoint(TRUNCATE)")
+    ledger.path.write_bytes(b"no database at all" * 5000)
+    ledger.rows("PRAGMA shrink_memory")  # or it would answer from what it has read
+    with pytest.raises(TamperedError, match=r"net\.db is damaged"):
+        ledger.write([answered("b")])
+    ledger.path.unlink()
+    ledger.write([answered("c")])
+    assert (ids(ledger), is_whole(ledger)) == (["c"], True)
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_all_go_on_in_another_file_where_theirs_was_moved_away(ledger: Ledger, alone: bool) -> None:
+    ledger.begin(2)
+    worker, late = Ledger(ledger.path), Ledger(ledger.path)
+    applied = [ledger.order({"do": "load", "ref": str(i)}) for i in range(3)][-1]
+    worker.write([answered(f"old {i}") for i in range(100)])
+    late.write([answered("older")])
+    for end in ("",) if alone else ("", "-wal", "-shm"):
+        os.rename(f"{ledger.path}{end}", f"{ledger.path}.old{end}")
+    worker.write([answered("a")])
+    worker.report(11, 5.0, snapshot={}, proven=True, applied=applied)
+    ledger.write([answered("b")])
+    late.close()
+    assert ledger.order({"do": "load"}) > applied  # so those who carried these out hear of it
+    assert [worker["pid"] for worker in ledger.workers()] == [11]
+    assert (ids(late), ledger.unproven()) == (["b", "a"], 0)
+    worker.close()
+    late.close()
+    assert (is_whole(ledger), ids(ledger)) == (True, ["b", "a"])
+
+
+HOLDER = """
+import sys
+from pathlib import Path
+from workbench.registry.ledgers import Answered, Ledger
+ledger = Ledger(Path(sys.argv[1]))
+for at in range(2):
+    ledger.write([Answered(f"{at} {i}", 0.0, "1", None, 1, ["a"], 0.1) for i in range(500)])
+    print(at, flush=True)
+    sys.stdin.readline()
+"""
+
+
+def test_a_process_that_still_has_a_file_that_was_moved_away_does_no_harm(ledger: Ledger) -> None:
+    command = [sys.executable, "-c", HOLDER, str(ledger.path)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdin is not None
+        assert other.stdout.readline() == "0\n"
+        ledger.path.rename(f"{ledger.path}.old")
+        ledger.write([answered(f"a {i}") for i in range(9)])
+        other.stdin.write("\n")
+        other.stdin.flush()
+        assert other.stdout.readline() == "1\n"
+        ledger.write([answered(f"b {i}") for i in range(9)])
+        other.stdin.close()
+    assert (len(ids(ledger)), is_whole(ledger), ids(ledger)[0]) == (518, True, "b 8")
+
+
 def test_a_clock_that_jumps_back_changes_no_order(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -401,24 +535,48 @@ def test_a_clock_that_jumps_back_changes_no_order(
             [looked(WINDOW, first=WINDOW // 2)],
             reference=lambda version: REFERENCE,
         )
-        ledger.report(1, snapshot={"at": moment}, proven=True, applied=0)
+        ledger.report(1, 5.0, snapshot={"at": moment}, proven=True, applied=0)
         ledger.feedback(f"at {moment:g}", "a")
     assert ids(ledger) == ["at -5", "at 1e+09", "at 2e+09"]
     assert [window["last"] for window in ledger.windows()] == [-5.0, 1e9, 2e9]
     assert (ledger.workers()[0]["snapshot"], ledger.unproven()) == ({"at": -5.0}, 0)
 
 
-def test_the_oldest_answers_go_with_their_feedback(
+def test_the_oldest_answers_go_and_those_with_labels_stay(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ledgers, "MAX_ANSWERS", 100)
     for i in range(30):
         ledger.write([answered(f"{i}-{j}") for j in range(10)])
         ledger.feedback(f"{i}-0", "cat")
-    assert ids(ledger) == [f"{i}-{j}" for i in range(29, 19, -1) for j in range(9, -1, -1)]
-    assert ledger.accuracy("1")["labels"] == 10
+    kept = [f"{i}-{j}" for i in range(29, 19, -1) for j in range(9, -1, -1)]
+    assert ids(ledger) == kept + [f"{i}-0" for i in range(19, -1, -1)]
+    assert ledger.accuracy("1")["labels"] == 30
     with pytest.raises(UnknownNameError, match="one of the last 100 answers"):
         ledger.feedback("3-1", "cat")
+
+
+def test_the_first_labels_of_a_challenge_outlive_many_answers(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledgers, "MAX_ANSWERS", 100)
+    since = ledger.order({"do": "challenge"})
+    for i in range(40):
+        many = [answered(f"{i}-{j}", drawn=True) for j in range(10)]
+        ledger.write(many)
+        ledger.feedback(f"{i}-5", "dog" if i == 0 else "cat")
+        found = ledger.comparison("1", "2", since=since, mode="split", labels=3)
+        assert found.champion == (0, 1, 1)[: i + 1]
+
+
+def test_labels_are_bounded_too(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledgers, "MAX_ANSWERS", 10)
+    for i in range(40):
+        ledger.write([answered(f"{i}")])
+        ledger.feedback(f"{i}", "cat")
+    ledger.write([answered("last")])
+    assert ids(ledger) == ["last", *map(str, range(39, 29, -1))]
+    assert ledger.accuracy("1")["labels"] == 10
 
 
 def test_the_file_stays_as_small_as_it_is_told(
@@ -433,6 +591,16 @@ def test_the_file_stays_as_small_as_it_is_told(
     assert len(ids(ledger)) > 500
 
 
+def test_a_file_of_labels_stays_as_small(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledgers, "MAX_BYTES", 2**20)
+    for i in range(300):
+        ledger.write([answered(f"{i}", ["a long word indeed"] * 500)])
+        ledger.feedback(f"{i}", ["a long word indeed"] * 500)
+    ledger.rows("PRAGMA wal_checkpoint(TRUNCATE)")
+    assert ledger.path.stat().st_size < 1.5 * 2**20
+    assert 20 < ledger.accuracy("1")["labels"] // 500 == len(ids(ledger))
+
+
 def test_windows_and_workers_are_bounded_too(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -442,8 +610,8 @@ def test_windows_and_workers_are_bounded_too(
     for i in range(12):
         full = looked(WINDOW + i, first=1)
         ledger.write([], [full], reference=lambda version: REFERENCE)
-        ledger.report(100 - i, snapshot={}, proven=True, applied=0)
-        ledger.report(100, snapshot={}, proven=True, applied=i)
+        ledger.report(100 - i, 5.0, snapshot={}, proven=True, applied=0)
+        ledger.report(100, 5.0, snapshot={}, proven=True, applied=i)
     assert [window["rows"] - WINDOW for window in ledger.windows()] == [11, 10, 9, 8, 7]
     assert [worker["pid"] for worker in ledger.workers()] == [89, 90, 91, 92, 100]
 
@@ -452,7 +620,7 @@ def test_json_holds_what_it_returns(ledger: Ledger) -> None:
     ledger.begin(1)
     ledger.write([answered("a")], [looked(WINDOW, first=1)], reference=lambda version: REFERENCE)
     ledger.feedback("a", "cat", "night")
-    ledger.report(1, snapshot={}, proven=True, applied=0)
+    ledger.report(1, 5.0, snapshot={}, proven=True, applied=0)
     found = [ledger.answers(), ledger.windows(), ledger.accuracy("1"), ledger.workers()]
     assert json.loads(json.dumps(found, allow_nan=False)) == found
 

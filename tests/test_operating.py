@@ -1,4 +1,4 @@
-"""docs/operating.md and the rules beside it name what a service really has."""
+"""docs/operating.md, the rules beside it and docs/serving.md name what a service really has."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from workbench.cli import app
 from workbench.serving import serve
+from workbench.serving.jobpaths import job_paths
 
 DOCS = Path(__file__).parents[1] / "docs"
 _PARTS = r"(_bucket|_count|_sum)?$"  # of a histogram
@@ -43,3 +44,18 @@ def test_every_option_of_serve_that_is_named_is_one(name: str) -> None:
     named = set(re.findall(r"--[a-z]+(?:-[a-z]+)*", " ".join(lines)))
     assert named
     assert {option for option in named if option not in said} == set()
+
+
+def test_the_table_of_watching_has_every_route_of_it() -> None:
+    text = (DOCS / "serving.md").read_text(encoding="utf-8")
+    with serve(small_model(), name="digits", example=ROWS) as service:
+        paths = ask(service, "GET", "/openapi.json").json["paths"] | job_paths({})
+    known = {
+        f"{method.upper()} {path}".replace("{model}", "digits").replace("{id}", "ID")
+        for path, methods in paths.items()
+        for method, told in methods.items()
+        if told["tags"][0] in ("Watching", "Jobs")
+    }
+    table = text.partition("## Watching\n")[2].partition("\n## ")[0]
+    named = set(re.findall(r"`((?:GET|POST|PUT|DELETE) /[^`]*)`", table))
+    assert named == known

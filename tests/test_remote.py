@@ -180,7 +180,9 @@ def test_drifted_rows_give_the_alarm(remote: RemoteService) -> None:
             remote.predict(POINTS[:100] + shift)
             told = remote.monitor()
         assert bool(told["drift"]["alarm"]) == (shift > 0)
-        assert ("drift   ALARM in the last 500 rows: input x " in repr(told)) == (shift > 0)
+        assert (
+            "drift   ALARM in the last 500 rows, by PSI (from 0.2 on): input x " in repr(told)
+        ) == (shift > 0)
     table = told.table()
     assert list(table["input x"] > 0.2) == [False, True]
     assert list(table.index) == sorted(table.index)
@@ -290,6 +292,15 @@ def test_from_another_process_nothing_heavy_is_loaded_to_ask(site: Service) -> N
     program = [sys.executable, "-c", code, site.url, USER]
     told = subprocess.run(program, capture_output=True, text=True, check=True)
     assert told.stdout == "['left'] sides@1\n[]\n"
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "there", "ftp://there", "http://", "http://there:99999", "http://[::1", "http://a:b"],
+)
+def test_what_is_no_address_is_said(url: str) -> None:
+    with pytest.raises(RequestError, match="is no address of a service: expected one like 'http"):
+        connect(url, USER)
 
 
 def test_where_nothing_answers_is_said(site: Service) -> None:

@@ -39,6 +39,10 @@ def test_a_version_is_served_until_sigterm() -> None:
     with serving("diabetes-linear@1") as served:
         found = served.service()
         assert found.model == "diabetes-linear@1"
+        twice = command("serve", "diabetes-linear")
+        already = f"error: service 'diabetes-linear' runs at {found.url} already, in process "
+        assert (twice.returncode, twice.stdout) == (1, "")
+        assert twice.stderr.startswith(already)
         assert command("token", "diabetes-linear").stdout == f"{found.token}\n"
         output = found.client().infer("diabetes-linear", {"input": rows.numpy()})["output"]
         expected = wb.predict(model, rows).output.numpy()
@@ -98,6 +102,11 @@ def test_ctrl_c_ends_it_with_3() -> None:
     [
         (["serve", "nothing@1"], 2, "error: unknown model 'nothing'"),
         (["serve", "m", "--jobs", "n.ipynb"], 2, "error: --jobs is for whoever has the admin"),
+        (
+            ["serve", "m@3", "--reload"],
+            2,
+            "error: --reload follows an alias, and m@3 is one version",
+        ),
         (["token", "nothing"], 2, "error: unknown service 'nothing': There is no service yet."),
     ],
 )

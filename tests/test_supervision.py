@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import os
 import random
 import shutil
 import subprocess
@@ -16,18 +17,19 @@ from urllib.parse import urlsplit
 import psutil
 import pytest
 from asking import ROWS, small_model
-from supervised import COMMAND, SLOW, Load, Serve, ask, once, publish, serving
+from supervised import ANGRY, COMMAND, SLOW, Load, Serve, ask, once, publish, serving
 
 import workbench as wb
 from workbench.errors import RequestError, ServiceError
 from workbench.home import home, read_json
 from workbench.serving import Listing, find_service, list_services, serve
 from workbench.serving.listening import listen
+from workbench.supervision.stderr import Relay
 
-# A supervisor that takes three seconds of silence for the end, and lets no place stay empty.
+# A supervisor that takes five seconds of silence for the end, and lets no place stay empty.
 QUICK = (
     "from workbench.supervision import supervising, workers; supervising._STEADY = 0.0; "
-    "workers._HANGS = 12; workers._STUCK = 40; from workbench.cli import main; main()"
+    "workers._HANGS = 5.0; workers._STUCK = 10.0; from workbench.cli import main; main()"
 )
 EAGER = (sys.executable, "-c", QUICK, "serve")
 
@@ -64,7 +66,7 @@ def running(running_home: Path) -> Iterator[tuple[Serve, Listing]]:
     words = ("moody@champion", "--workers", "2", "--reload")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("WORKBENCH_HOME", str(running_home))
-        with serving(*words, command=EAGER) as served:
+        with serving(*words) as served:
             yield served, served.service()
 
 
@@ -110,15 +112,56 @@ def test_a_killed_worker_takes_its_own_requests_along_and_is_replaced(
     assert max(load.lost.values(), default=0) <= 1  # what it was asked just then
 
 
-def test_a_worker_that_hangs_is_replaced(running: tuple[Serve, Listing]) -> None:
-    served, service = running
-    worker, other = served.workers()
-    worker.suspend()
-    once(lambda: not worker.is_running())
-    with Load(service) as load:
-        load.more()
-    assert (set(load.statuses), sum(load.lost.values())) == ({200}, 0)
-    assert other.is_running()
+def test_a_worker_that_hangs_is_replaced() -> None:
+    with serving("moody", "--workers", "2", command=EAGER) as served:
+        service = served.service()
+        (worker, _) = served.workers()
+        worker.suspend()
+        once(lambda: not worker.is_running())
+        assert answer(service) == (200, "3")
+        once(lambda: len(served.pids()) == 2)
+        assert f"worker {worker.pid} of 'moody' hung and was killed" in served.stop()
+
+
+def test_a_worker_that_hangs_at_the_start_ends_it() -> None:
+    with serving("moody", "--workers", "2", command=EAGER) as served:
+        once(lambda: len(served.workers()) == 2)
+        served.workers()[0].suspend()
+        code, errors = served.ended()
+    assert (code, errors.startswith("error: a worker of 'moody' hung and was killed")) == (1, True)
+
+
+def test_the_supervisor_loads_no_torch(running: tuple[Serve, Listing]) -> None:
+    loaded = [
+        any("libtorch" in part.path for part in process.memory_maps())
+        for process in (psutil.Process(running[0].process.pid), *running[0].workers())
+    ]
+    assert loaded == [False, True, True]
+
+
+def test_a_pipe_that_nobody_reads_holds_nothing_up() -> None:
+    with serving("moody", is_read=False) as served:
+        service = served.service()
+        for _ in range(150):  # of which each leaves a traceback
+            assert answer(service, ANGRY)[0] == 500
+        (worker,) = served.workers()
+        worker.kill()  # which the supervisor tells of
+        once(lambda: bool(served.pids() - {worker.pid}))
+        assert answer(service) == (200, "3")
+        assert served.stop() == ""
+
+
+def test_what_is_left_out_of_a_pipe_is_said() -> None:
+    reading, writing = os.pipe()
+    relay = Relay(writing)
+    for part in (b"x" * 2**21, b"y" * 2**21, b"z" * 1000):  # the last is too much
+        assert relay.write(part) == len(part)
+    with open(reading, "rb", buffering=0) as pipe:
+        read = b""
+        while not read.endswith(b"\n"):
+            read += pipe.read(2**20)
+    told = b"... 1000 bytes that nobody read in time are left out\n"
+    assert read == b"x" * 2**21 + b"y" * 2**21 + told
 
 
 @pytest.mark.usefixtures("its_home")
@@ -166,7 +209,9 @@ def test_a_service_of_a_kernel_is_stopped_there() -> None:
     assert not service.is_running
 
 
-def test_a_killed_supervisor_leaves_nothing_and_the_next_has_its_port() -> None:
+def test_a_killed_supervisor_leaves_nothing_and_the_next_has_its_port(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     with serving("moody@champion", "--workers", "2") as served:
         service, workers = served.service(), served.workers()
         with Load(service) as load:
@@ -175,17 +220,24 @@ def test_a_killed_supervisor_leaves_nothing_and_the_next_has_its_port() -> None:
             _, alive = psutil.wait_procs(workers, timeout=30)
         assert not alive
         assert set(load.statuses) <= {200, 503}
-    with serving("moody@champion", "--port", service.url.rpartition(":")[2]) as served:
+    wb.promote("moody@1", "steady")
+    monkeypatch.setenv("WORKBENCH_ADMIN_TOKEN", "admin")
+    with serving("moody@steady", "--port", service.url.rpartition(":")[2]) as served:
         assert served.service().url == service.url
         keeps_its_version_and_answers_what_is_under_way(served, find_service("moody"))
 
 
 def keeps_its_version_and_answers_what_is_under_way(served: Serve, service: Listing) -> None:
     """Promote another version, kill the one worker, and end the service while it answers."""
-    wb.promote("moody@2", "champion")
+    wb.promote("moody@2", "steady")
     (worker,) = served.workers()
     worker.kill()
     assert answer(service) == (200, "1")  # of the next worker, which it waited for
+    connection = connected(service)
+    connection.request("POST", "/models/moody/rollback", "{}", {"X-Workbench-Token": "admin"})
+    assert connection.getresponse().status == 200
+    assert wb.version("moody@steady").version == 1  # it knows still which alias it serves
+    connection.close()
     told: list[tuple[int, str]] = []
     asking = threading.Thread(target=lambda: told.append(answer(service, SLOW)))
     asking.start()

@@ -5,16 +5,21 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from asking import Answer, ask, bearer
+from jobsites import tiny_notebook
 from points import POINTS, better, labels, publish_both
 from prometheus_client.parser import text_string_to_metric_families
 
 import workbench as wb
+from workbench.runs.jobs import JobQueue
 from workbench.serving import Service, serve
+from workbench.serving.hosting import Server
+from workbench.serving.jobs import Jobs
 
 ADMIN = {"Authorization": "Bearer admin"}
 FRESH = POINTS[1500:]
@@ -106,6 +111,24 @@ def test_wrong_feedback_is_refused(service: Service, told: Any, status: int, rea
     assert reason in answer.error
 
 
+def test_labels_that_come_late_are_those_of_the_version_that_answered(service: Service) -> None:
+    before = predict(service, FRESH[:1])
+    renamed = wb.dataset(
+        "others", train=(POINTS, (POINTS.sum(1) > 0).long()), classes=("under", "over")
+    )
+    model = wb.build("linear", renamed, seed=0)
+    wb.fit(model, renamed, steps=1)
+    wb.publish(model, "points")
+    load = ask(service, "POST", "/v2/repository/models/points/load", b"{}", ADMIN)
+    assert (load.status, predict(service, FRESH[:1]).headers["X-Model-Version"]) == (
+        200,
+        "points@3",
+    )
+    refused = label(service, before, "over")
+    assert (refused.status, refused.error[:20]) == (400, "unknown label 'over'")
+    assert label(service, before, "above").json == {"labels": 1}
+
+
 def test_drift_is_seen_in_live_traffic_and_its_absence_too(service: Service) -> None:
     for part in FRESH.split(100):
         predict(service, part)
@@ -162,6 +185,24 @@ def test_the_worse_is_refused_with_the_reason() -> None:
         assert refused.status == 409
         assert refused.error.startswith("worse: accuracy ")
         assert predict(service, FRESH[:1]).headers["X-Model-Version"] == "points@2"
+
+
+def test_another_alias_than_the_one_that_answers_moves_alone(service: Service) -> None:
+    tell(service, "PUT", "challenger", {"version": "2"})
+    teach(service, FRESH[:60])
+    done = tell(service, "POST", "challenger/promote", {"labels": 60, "alias": "other"})
+    assert (done.json["promoted"], wb.version("points@other").version) == ("points@2", 2)
+    assert predict(service, FRESH[:1]).headers["X-Model-Version"] == "points@1"
+
+
+def test_the_default_stays_while_another_version_is_tried_beside_it(service: Service) -> None:
+    tell(service, "PUT", "challenger", {"version": "2"})
+    unload = "/v2/repository/models/points@1/unload"
+    refused = ask(service, "POST", unload, b"{}", ADMIN)
+    assert refused.status == 409
+    assert "points@2 is tried beside points@1" in refused.error
+    tell(service, "DELETE", "challenger")
+    assert ask(service, "POST", unload, b"{}", ADMIN).status == 200
 
 
 def test_traffic_is_split_where_no_version_is_named(service: Service) -> None:
@@ -259,3 +300,21 @@ def test_a_live_model_is_watched_without_drift() -> None:
         refused = tell(service, "PUT", "challenger", {"version": "1"})
         assert refused.status == 409
         assert "is a live model, which has no versions" in refused.error
+
+
+def test_what_notebooks_take_is_told_to_an_administrator_alone(tmp_path: Path) -> None:
+    notebook = tiny_notebook(tmp_path)
+    queue = JobQueue(tmp_path / "jobs.db")
+    jobs = Jobs(queue, {"tiny": notebook})
+    server: Any = Server(host="127.0.0.1", admin_token="admin", jobs=jobs)
+    server.start()
+    try:
+        assert b"tiny" in ask(server, "GET", "/openapi.json", headers=ADMIN).body
+        told = ask(server, "GET", "/openapi.json").json["paths"]
+        assert not any(path.startswith("/jobs") for path in told)
+        assert ask(server, "GET", "/jobs").status == 403
+        notebook.unlink()
+        assert ask(server, "GET", "/openapi.json", headers=ADMIN).status == 200
+    finally:
+        server.stop()
+        queue.close()

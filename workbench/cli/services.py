@@ -49,30 +49,60 @@ def _serve(
     It is printed once each worker has answered by itself. Whoever sends the token in
     WORKBENCH_ADMIN_TOKEN, where that is set, may load and unload versions and start jobs.
     """
-    from workbench.errors import RequestError
-    from workbench.serving.security import new_token, warn_of_exposure
+    from workbench.serving.security import warn_of_exposure
     from workbench.supervision.supervising import supervise
-    from workbench.supervision.workers import Plan, log_to_stderr
+    from workbench.supervision.workers import log_to_stderr
 
     log_to_stderr()
     warn_of_exposure(host)
+    plan = _plan(model, host, workers, allowed_host or (), follow, jobs or ())
+    if supervise(plan, port=port, ready=_say_ready, jobs=_host_of(plan)):
+        raise typer.Exit(3)
+
+
+def _plan(
+    model: str,
+    host: str,
+    workers: int,
+    allowed_hosts: Sequence[str],
+    follows: bool,
+    notebooks: Sequence[Path],
+) -> Plan:
+    """Return what the workers are to do; the tokens leave the environment."""
+    from workbench.serving.security import new_token
+    from workbench.supervision.workers import Plan
+
     admin_token = os.environ.pop("WORKBENCH_ADMIN_TOKEN", None)  # no child inherits it
-    if jobs and not admin_token:
-        raise RequestError(
-            "--jobs is for whoever has the administrator's token: set WORKBENCH_ADMIN_TOKEN"
-        )
-    plan = Plan(
+    return Plan(
         model,
         host=host,
         workers=workers,
         token=os.environ.pop("WORKBENCH_TOKEN", "") or new_token(),  # the same after a start
         admin_token=admin_token,
-        allowed_hosts=frozenset(allowed_host or ()),
-        follows=follow,
-        notebooks=_listed(jobs or []),
+        alias=_alias_of(model, follows),
+        allowed_hosts=frozenset(allowed_hosts),
+        follows=follows,
+        notebooks=_listed(notebooks, admin_token),
     )
-    if supervise(plan, port=port, ready=_say_ready, jobs=_host_of(plan)):
-        raise typer.Exit(3)
+
+
+def _alias_of(model: str, follows: bool) -> str:
+    """Return the alias that a promotion moves: the one that answers, if it is one.
+
+    Raises:
+        RequestError: a version that never changes is to be followed.
+    """
+    from workbench.errors import RequestError
+
+    name, _, alias = model.partition("@")
+    if not alias.isdigit():
+        return alias or "champion"
+    if follows:
+        raise RequestError(
+            f"--reload follows an alias, and {model} is one version for ever: serve "
+            f"{name}@champion, or {name} for its newest version, or leave --reload out"
+        )
+    return "champion"
 
 
 def _say_ready(listing: Listing) -> None:
@@ -80,11 +110,21 @@ def _say_ready(listing: Listing) -> None:
     typer.echo(f"{listing.model}; its token: workbench token {listing.name}")
 
 
-def _listed(notebooks: Sequence[Path]) -> dict[str, Path]:
-    """Return the notebooks that may be executed, by name."""
+def _listed(notebooks: Sequence[Path], admin_token: str | None) -> dict[str, Path]:
+    """Return the notebooks that may be executed, by name.
+
+    Raises:
+        RequestError: nobody could have them executed, or one is none.
+    """
     if not notebooks:
         return {}
+    from workbench.errors import RequestError
     from workbench.runs.jobs import listed_notebooks
+
+    if not admin_token:
+        raise RequestError(
+            "--jobs is for whoever has the administrator's token: set WORKBENCH_ADMIN_TOKEN"
+        )
 
     return listed_notebooks(notebooks)
 

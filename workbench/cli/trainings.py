@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from workbench.training import Training
 
 __all__ = ["register"]
 
@@ -53,21 +57,11 @@ def _stop(
 
     A training and a run keep what they need to go on.
     """
-    from workbench.errors import RequestError
     from workbench.runs import list_runs
-    from workbench.serving import list_services
     from workbench.training import list_trainings
 
     trainings = list_trainings()
-    service = next((one for one in list_services() if one.name == what), None)
-    if service is not None:
-        if any(t.name == what and t.state == "running" for t in trainings):
-            raise RequestError(
-                f"{what!r} is a service and a training that goes on: stop the training from its "
-                f"notebook, or end the service by SIGTERM to process {service.pid}"
-            )
-        service.stop()
-        typer.echo(f"service {what} is stopped")
+    if _stop_service(what, trainings):
         return
     runs = list_runs().filter(lambda run: run.state == "running")
     named = [run for run in runs if what == "last" or run.id.startswith(what)]
@@ -80,3 +74,25 @@ def _stop(
     found.stop()
     found.wait()
     typer.echo(f"{found.name}: {found!r}")
+
+
+def _stop_service(name: str, trainings: Iterable[Training]) -> bool:
+    """Stop the service of that name; return whether there is one.
+
+    Raises:
+        RequestError: a training of that name goes on, or the service lives in a kernel.
+    """
+    from workbench.errors import RequestError
+    from workbench.serving import list_services
+
+    service = next((one for one in list_services() if one.name == name), None)
+    if service is None:
+        return False
+    if any(t.name == name and t.state == "running" for t in trainings):
+        raise RequestError(
+            f"{name!r} is a service and a training that goes on: stop the training from its "
+            f"notebook, or end the service by SIGTERM to process {service.pid}"
+        )
+    service.stop()
+    typer.echo(f"service {name} is stopped")
+    return True

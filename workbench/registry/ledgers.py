@@ -6,19 +6,18 @@ rows were distributed, what the service was told to do, and how each worker fare
 there whole or not at all, whatever process is killed. Nothing is ordered by the clock, which may
 jump: times are told, numbers count.
 
-It is bounded: the oldest answers go, with their feedback, once there are more than `MAX_ANSWERS` or
-the file holds more than `MAX_BYTES`; the space is used again.
+It is bounded: the oldest answers go once `MAX_ANSWERS` came after them, or the file holds more than
+`MAX_BYTES`; the space is used again. Those that have labels stay until so many others have: labels
+are few, and a challenge is decided by its first ones.
 """
 
 from __future__ import annotations
 
-import contextlib
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
-from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -26,7 +25,7 @@ import msgspec
 from workbench.errors import RequestError, UnknownNameError
 from workbench.home import home
 from workbench.registry.scores import checked, figures_of, paired, scored, sided
-from workbench.registry.tables import connect, told
+from workbench.registry.tables import LedgerFile, life_of
 from workbench.registry.verdicts import Scores
 from workbench.types import JSON
 
@@ -40,6 +39,22 @@ MAX_ANSWERS = 1_000_000
 MAX_BYTES = 2**30
 _MAX_WINDOWS = 10_000
 _MAX_WORKERS = 256  # whose last counts are kept, dead ones among them
+_MAX_GROUPS = 100  # of the labels of one version
+_MAX_LISTED = 4 * 2**20  # bytes of answers that are listed at once
+_GROUPS = """
+WITH RECURSIVE known (part) AS (
+    SELECT min(part) FROM feedback WHERE version = :version
+    UNION ALL
+    SELECT (SELECT min(part) FROM feedback WHERE version = :version AND part > known.part)
+    FROM known WHERE known.part IS NOT NULL
+) SELECT part FROM known WHERE part IS NOT NULL
+"""  # as many looks into an index as there are groups; DISTINCT would look at all labels
+_ENDS = """
+SELECT coalesce((SELECT number FROM answers INDEXED BY unlabelled WHERE labelled = 0
+                 ORDER BY number LIMIT 1), (SELECT max(number) FROM answers)),
+    (SELECT max(number) FROM answers),
+    coalesce((SELECT min(number) FROM feedback), 0), coalesce((SELECT max(number) FROM feedback), 0)
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,52 +113,17 @@ class Looked:
     counts: Mapping[str, Sequence[int]]
 
 
-class Ledger:
-    """What the processes of one service share and leave behind; of any thread, made at first use.
-
-    Every method raises a `ServiceError` where the file cannot be written or read just now (a full
-    disk, another process that holds it), and then nothing of that call is in it; a `TamperedError`
-    where it is no ledger, or one of a newer workbench.
+class Ledger(LedgerFile):
+    """What the processes of one service share and leave behind.
 
     Args:
-        path: of the file.
+        path: of its file.
     """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._lock = RLock()  # held for the whole of a transaction
-        self._open: sqlite3.Connection | None = None
-        self._life: int | None = None  # that of the service when this process came to it
 
     @classmethod
     def of(cls, name: str) -> Ledger:
         """Return the ledger of the service of that name."""
         return cls(home() / "services" / f"{name}.db")
-
-    @contextlib.contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
-        """Give the connection for one transaction, which is kept whole or not at all.
-
-        Within another one of the same thread, it is a part of that one.
-        """
-        with self._lock, told(self.path):
-            db = self._connection()
-            if db.in_transaction:
-                yield db
-                return
-            db.execute("BEGIN IMMEDIATE")
-            try:
-                yield db
-                db.execute("COMMIT")
-            finally:
-                if db.in_transaction:
-                    with contextlib.suppress(sqlite3.Error):
-                        db.execute("ROLLBACK")
-
-    def rows(self, query: str, *values: Any) -> list[JSON]:
-        """Return the rows that a query finds, each by the names of its columns."""
-        with self._lock, told(self.path):
-            return [dict(row) for row in self._connection().execute(query, values)]
 
     def write(
         self,
@@ -163,7 +143,7 @@ class Ledger:
         """
         with self.transaction() as db:
             db.executemany(
-                "INSERT INTO answers VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, NULL, NULL, ?) "
+                "INSERT INTO answers VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, NULL, NULL, ?, 0) "
                 "ON CONFLICT (id) DO NOTHING",
                 [_values(answer) for answer in answers],
             )
@@ -186,7 +166,8 @@ class Ledger:
 
         Raises:
             UnknownNameError: no answer has that id.
-            RequestError: labels of another count or type, or it has feedback already.
+            RequestError: labels of another count or type, or it has feedback already; or the group
+                is one more than a version can have.
         """
         many = labels if isinstance(labels, list | tuple) else [labels]
         with self.transaction() as db:
@@ -195,6 +176,7 @@ class Ledger:
                 raise _UnknownAnswerError(id)
             said = _read(found["said"])
             given = checked(said, found["rows"], many)
+            _check_group(db, found["version"], group)
             known, hits, off, squared = scored(said, given)
             try:
                 db.execute(
@@ -206,22 +188,30 @@ class Ledger:
                 raise RequestError(
                     f"answer {id!r} has feedback already, and the first one stays"
                 ) from None
+            db.execute("UPDATE answers SET labelled = 1 WHERE number = ?", (found["number"],))
         return known
 
     def answers(self, *, last: int = 100, version: str | None = None) -> list[JSON]:
         """Return the last answers, newest first, each with its `feedback` if there is any.
 
         Args:
-            last: how many at most.
+            last: how many at most; fewer where they have very many rows.
             version: only of this one, in digits.
         """
-        found = self.rows(
+        query = (
             "SELECT a.*, f.labels, f.part, f.at AS known_at FROM answers a LEFT JOIN feedback f "
             "ON f.answer = a.number WHERE ? IS NULL OR a.version = ? "
-            "ORDER BY a.number DESC LIMIT ?",
-            version, version, last,
-        )  # fmt: skip
-        return [_answer(row) for row in found]
+            "ORDER BY a.number DESC LIMIT ?"
+        )
+        answers: list[JSON] = []
+        size = 0
+        with self.using() as db, closing(db.execute(query, (version, version, last))) as found:
+            for row in found:
+                size += sum(len(text) for text in row if isinstance(text, str))
+                if size > _MAX_LISTED and answers:
+                    break
+                answers.append(_answer(row))
+        return answers
 
     def windows(self, *, version: str | None = None, last: int = 20) -> list[JSON]:
         """Return the last drift windows, newest first, as `window_of` makes them.
@@ -237,33 +227,42 @@ class Ledger:
         )  # fmt: skip
         return [_read(row["content"]) for row in found]
 
-    def accuracy(self, version: str) -> JSON:
+    def accuracy(self, version: str, *, groups: bool = True) -> JSON:
         """Return how well a version did by the labels that came later, whole and by group.
 
         `labels` says how many there are, `accuracy` the share that it said right, or `error` how
         far off its values are on average, and `interval` where that lies with 95 % confidence, if
-        the rows are independent of each other. `groups` has the same of each group.
+        the rows are independent of each other. `groups` has the same of each group. A live model
+        is another one in each life of the service: of it, answers of this life count.
 
         Args:
             version: in digits.
+            groups: whether to look at them, too.
         """
+        begun = self.rows("SELECT answers FROM lives") if version == "0" else []
+        part = "part" if groups else "NULL"
         found = self.rows(
-            "SELECT part, hits IS NULL AS is_error, sum(known) AS known, sum(hits) AS hits, "
-            "sum(off) AS off, sum(off_squared) AS squared, max(number) AS number "
-            "FROM feedback WHERE version = ? GROUP BY part, is_error ORDER BY part",
-            version,
-        )
+            f"SELECT {part} AS part, hits IS NULL AS is_error, sum(known) AS known, "
+            "sum(hits) AS hits, sum(off) AS off, sum(off_squared) AS squared, "
+            "max(number) AS number FROM feedback INDEXED BY scores_of "
+            "WHERE version = ? AND answer > ? GROUP BY 1, 2 ORDER BY 1",
+            version, begun[0]["answers"] if begun else 0,
+        )  # fmt: skip
+        none: JSON = {"groups": {}} if groups else {}
         if not found:
-            return {"version": version, "labels": 0, "groups": {}}
+            return {"version": version, "labels": 0, **none}
         kind = max(found, key=lambda row: row["number"])["is_error"]  # a live model may change
         parts = [row for row in found if row["is_error"] == kind]
-        groups = {row["part"]: figures_of([row]) for row in parts if row["part"] is not None}
-        return {"version": version, **figures_of(parts), "groups": groups}
+        told = {row["part"]: figures_of([row]) for row in parts if row["part"] is not None}
+        return {"version": version, **figures_of(parts), **({"groups": told} if groups else {})}
 
     def comparison(
         self, champion: str, challenger: str, *, since: int, mode: str, labels: int
     ) -> Scores:
         """Return how two versions did on the first labels that came in a challenge, for `judge`.
+
+        Those are the first, whatever came later: a labelled answer stays until `MAX_ANSWERS` others
+        have labels, or until such ones alone are too many bytes.
 
         Args:
             champion: the one version, in digits.
@@ -273,33 +272,41 @@ class Ledger:
                 `"split"`: requests for which one of the two was drawn.
             labels: of each, at most.
         """
-        begun = self.rows("SELECT answers FROM orders WHERE number = ?", since)
-        after = begun[0]["answers"] if begun else 0
+        begun = self.rows("SELECT feedback, answers FROM orders WHERE number = ?", since)
+        after = tuple(begun[0].values()) if begun else (0, 0)
         query = (
-            "SELECT a.said, a.shadow_said, f.labels FROM feedback f JOIN answers a "
-            "ON a.number = f.answer WHERE f.version = ? AND a.number > ? AND {} "
-            "ORDER BY f.number LIMIT ?"
+            "SELECT a.said, a.shadow_said, f.labels FROM feedback f INDEXED BY feedback_of "
+            "CROSS JOIN answers a ON a.number = f.answer "  # which keeps this order of the two
+            "WHERE f.version = ? AND f.number > ? AND f.answer > ? AND {} ORDER BY f.number"
         )
-        if mode == "shadow":
-            shadowed = query.format("a.shadow = ?")
-            return paired(self.rows(shadowed, champion, after, challenger, labels), labels)
-        drawn = query.format("a.drawn")
-        sides = [self.rows(drawn, side, after, labels) for side in (champion, challenger)]
-        return sided(sides[0], sides[1], labels)
+        with self.using() as db:
+            if mode == "shadow":
+                shadowed = query.format("a.shadow = ?")
+                return paired(db.execute(shadowed, (champion, *after, challenger)), labels)
+            drawn = query.format("a.drawn")
+            sides = [db.execute(drawn, (side, *after)) for side in (champion, challenger)]
+            return sided(sides[0], sides[1], labels)
 
     def order(self, what: JSON) -> int:
         """Append what all processes of the service are to do; return its number."""
         with self.transaction() as db:
-            number = db.execute(
-                "INSERT INTO orders (content, answers) "
-                "SELECT ?, coalesce(max(number), 0) FROM answers",
+            number = db.execute(  # greater than any before, also where the file is another one
+                "INSERT INTO orders SELECT 1 + max("
+                "(SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'orders'), "
+                "(SELECT coalesce(max(applied), 0) FROM workers)), ?, "
+                "(SELECT coalesce(max(number), 0) FROM answers), "
+                "(SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'feedback')",
                 (_text(what),),
             ).lastrowid
         assert number is not None
         return number
 
     def orders(self, after: int) -> list[tuple[int, JSON]]:
-        """Return the orders of this life of the service with a greater number, oldest first."""
+        """Return the orders of this life of the service with a greater number, oldest first.
+
+        All of them, also those that a later one undoes: what is here by the end depends on each. A
+        worker that takes another's place so loads every version that was ordered in this life.
+        """
         found = self.rows("SELECT * FROM orders WHERE number > ? ORDER BY number", after)
         return [(row["number"], _read(row["content"])) for row in found]
 
@@ -315,25 +322,28 @@ class Ledger:
         with self.transaction() as db:
             for table in ("orders", "workers", "looking WHERE version = '0'"):
                 db.execute(f"DELETE FROM {table}")
-            now = (time.time(), workers)
-            self._life = db.execute("INSERT INTO lives VALUES (NULL, ?, ?)", now).lastrowid
-            db.execute("DELETE FROM lives WHERE number < ?", (self._life,))
+            self.life = db.execute(
+                "INSERT INTO lives SELECT NULL, ?, ?, coalesce(max(number), 0) FROM answers",
+                (time.time(), workers),
+            ).lastrowid
+            db.execute("DELETE FROM lives WHERE number < ?", (self.life,))
 
-    def report(self, pid: int, *, snapshot: JSON, proven: bool, applied: int) -> None:
+    def report(self, pid: int, began: float, *, snapshot: JSON, proven: bool, applied: int) -> None:
         """Say how a worker fares; of one from an earlier life of the service nothing is kept.
 
         Args:
             pid: of the process.
+            began: when, as the system tells it: a pid alone may be another process's by now.
             snapshot: its counts as of now.
             proven: whether it has answered once.
             applied: the number of the last order that it has followed.
         """
         with self.transaction() as db:
-            if _life(db) != self._life:
+            if life_of(db) != self.life:
                 return
             db.execute(
-                "INSERT OR REPLACE INTO workers VALUES (NULL, ?, ?, ?, ?, ?)",
-                (pid, time.time(), _text(snapshot), proven, applied),
+                "INSERT OR REPLACE INTO workers VALUES (NULL, ?, ?, ?, ?, ?, ?)",
+                (pid, began, time.time(), _text(snapshot), proven, applied),
             )
             db.execute(
                 "DELETE FROM workers WHERE number <= "
@@ -343,7 +353,9 @@ class Ledger:
 
     def workers(self) -> list[JSON]:
         """Return what each worker of this life reported last, also those that are gone."""
-        found = self.rows("SELECT pid, at, snapshot, proven, applied FROM workers ORDER BY pid")
+        found = self.rows(
+            "SELECT pid, began, at, snapshot, proven, applied FROM workers ORDER BY pid, began"
+        )
         return [
             {**row, "snapshot": _read(row["snapshot"]), "proven": bool(row["proven"])}
             for row in found
@@ -352,28 +364,15 @@ class Ledger:
     def unproven(self) -> int:
         """Return how many of the workers that `begin` was told of have still to answer once."""
         found = self.rows(
-            "SELECT workers - (SELECT count(*) FROM workers WHERE proven) AS left "
-            "FROM lives ORDER BY number DESC LIMIT 1"
+            "SELECT coalesce((SELECT workers FROM lives), 1) "
+            "- (SELECT count(*) FROM workers WHERE proven) AS left"
         )
-        return max(0, found[0]["left"]) if found else 1
+        return max(0, int(found[0]["left"]))
 
     def looking(self, version: str) -> int:
         """Return how many rows there are of the version's window that is not full yet."""
         found = self.rows("SELECT rows FROM looking WHERE version = ?", version)
         return found[0]["rows"] if found else 0
-
-    def close(self) -> None:
-        """Let go of the file; another call opens it again."""
-        with self._lock:
-            if self._open is not None:
-                self._open.close()
-                self._open = None
-
-    def _connection(self) -> sqlite3.Connection:
-        if self._open is None:
-            self._open = connect(self.path)
-            self._life = _life(self._open) if self._life is None else self._life
-        return self._open
 
 
 class _UnknownAnswerError(UnknownNameError):
@@ -388,11 +387,6 @@ class _UnknownAnswerError(UnknownNameError):
         )
 
 
-def _life(db: sqlite3.Connection) -> int | None:
-    life: int | None = db.execute("SELECT max(number) FROM lives").fetchone()[0]
-    return life
-
-
 def _values(answer: Answered) -> tuple[Any, ...]:
     return (
         answer.id, answer.at, answer.version, answer.weights, answer.rows, _said(answer.said),
@@ -404,21 +398,43 @@ def _said(said: Sequence[str] | Sequence[float] | None) -> str | None:
     return None if said is None else _text(said[:MAX_SAID])
 
 
+def _check_group(db: sqlite3.Connection, version: str, group: str | None) -> None:
+    """Raise where a group would be one more than the labels of a version can have."""
+    if group is None:
+        return
+    known = [row["part"] for row in db.execute(_GROUPS, {"version": version})]
+    if group not in known and len(known) >= _MAX_GROUPS:
+        raise RequestError(
+            f"group {group!r:.80} would be one more than the {_MAX_GROUPS} that the labels of a "
+            f"version can have: expected one of those there are, such as {known[0]!r:.80}, or none"
+        )
+
+
 def _forget(db: sqlite3.Connection) -> None:
-    """Let the oldest answers go that are too many, or whose file is too large."""
-    oldest, newest = db.execute(
-        "SELECT (SELECT min(number) FROM answers), (SELECT max(number) FROM answers)"
-    ).fetchone()  # both in one query would look at all of them
+    """Let the oldest answers go that are too many, or whose file is too large.
+
+    With labels or without, each among their own; for the file's sake those that are more of both.
+    """
+    first, last, first_label, last_label = db.execute(_ENDS).fetchone()
     pages, free, size = (
         db.execute(f"PRAGMA {name}").fetchone()[0]
         for name in ("page_count", "freelist_count", "page_size")
     )
-    last = newest - MAX_ANSWERS
-    if (pages - free) * size > MAX_BYTES:
-        last = max(last, oldest + (newest - oldest) // 50)
-    if last >= oldest:
-        for table, key in (("feedback", "answer"), ("answers", "number")):
-            db.execute(f"DELETE FROM {table} WHERE {key} <= ?", (last,))
+    is_large = (pages - free) * size > MAX_BYTES
+    are_labels = last_label - first_label > last - first
+    until = _until(first, last, is_large=is_large and not are_labels)
+    db.execute(
+        "DELETE FROM answers INDEXED BY unlabelled WHERE labelled = 0 AND number <= ?", (until,)
+    )
+    until = _until(first_label, last_label, is_large=is_large and are_labels)
+    old = "SELECT answer FROM feedback WHERE number <= ?"
+    db.execute(f"DELETE FROM answers WHERE number IN ({old})", (until,))
+    db.execute("DELETE FROM feedback WHERE number <= ?", (until,))
+
+
+def _until(first: int, last: int, *, is_large: bool) -> int:
+    """Return the number up to which the oldest of a table go."""
+    return max(last - MAX_ANSWERS, first + (last - first) // 50 if is_large else 0)
 
 
 def _looked(
@@ -449,7 +465,7 @@ def _looked(
     return window
 
 
-def _answer(row: JSON) -> JSON:
+def _answer(row: sqlite3.Row) -> JSON:
     """Return an answer as lists show it."""
     plain = ("id", "at", "version", "weights", "rows", "seconds", "shadow")
     feedback = {"labels": _read(row["labels"]), "group": row["part"], "at": row["known_at"]}

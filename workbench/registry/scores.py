@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -73,11 +73,12 @@ def figures_of(parts: Sequence[JSON]) -> JSON:
     return {"labels": known, "error": off / known, "interval": spread(off, squared, known)}
 
 
-def paired(rows: Sequence[JSON], most: int) -> Scores:
+def paired(rows: Iterable[Any], most: int) -> Scores:
     """Return the scores of two versions that were asked the same.
 
     Args:
-        rows: of the ledger, with `said`, `shadow_said` and `labels`, in the order of the labels.
+        rows: of the ledger, with `said`, `shadow_said` and `labels`, in the order of the labels;
+            read until there are enough.
         most: labels that count.
     """
     champion: list[float] = []
@@ -90,27 +91,31 @@ def paired(rows: Sequence[JSON], most: int) -> Scores:
             both = min(len(said), len(shadow), len(labels))
             champion += _points(said[:both], labels)
             challenger += _points(shadow[:both], labels)
+        if len(champion) >= most:
+            break
     return Scores(kind or "accuracy", "shadow", tuple(champion[:most]), tuple(challenger[:most]))
 
 
-def sided(champion: Sequence[JSON], challenger: Sequence[JSON], most: int) -> Scores:
+def sided(champion: Iterable[Any], challenger: Iterable[Any], most: int) -> Scores:
     """Return the scores of two versions that were asked different things.
 
     Args:
-        champion: rows of the ledger, with `said` and `labels`, in the order of the labels.
+        champion: rows of the ledger, with `said` and `labels`, in the order of the labels; read
+            until there are enough.
         challenger: the same of the other.
         most: labels of each that count.
     """
-    told = [
-        [(_read(r["said"]), _read(r["labels"])) for r in side] for side in (champion, challenger)
-    ]
-    kinds = [_kind(said) for side in told for said, _ in side if said]
-    kind = kinds[-1] if kinds else "accuracy"
-    points = [
-        [x for said, labels in side if said and _kind(said) == kind for x in _points(said, labels)]
-        for side in told
-    ]
-    return Scores(kind, "split", tuple(points[0][:most]), tuple(points[1][:most]))
+    kind = None
+    sides: list[list[float]] = [[], []]
+    for rows, points in zip((champion, challenger), sides, strict=True):
+        for row in rows:
+            said, labels = _read(row["said"]), _read(row["labels"])
+            if said and kind in (None, _kind(said)):
+                kind = _kind(said)
+                points.extend(_points(said, labels))
+            if len(points) >= most:
+                break
+    return Scores(kind or "accuracy", "split", tuple(sides[0][:most]), tuple(sides[1][:most]))
 
 
 def _points(said: _Said, labels: Sequence[Any]) -> list[float]:

@@ -126,7 +126,7 @@ class RemoteService:
         """Return the last answers as a DataFrame, newest first, with the labels that came later.
 
         Args:
-            last: how many at most, up to 10,000.
+            last: how many at most, up to 10,000; fewer come where they have very many rows.
             model: its name.
             version: only of this one, in digits.
         """
@@ -145,13 +145,18 @@ class RemoteService:
         """Try a version beside the one that answers; needs the administrator's token.
 
         Args:
-            version: the challenger, by its number or an alias.
+            version: the challenger, by its number, an alias, or its whole reference, as a job's
+                `published` has it.
             mode: `"shadow"`: it is asked the same, and its answers are only noted; `"split"`: it
                 answers a part of the requests.
             share: of the requests, above 0, at most 1.
             model: its name.
         """
-        told = {"version": version, "mode": mode, "share": share}
+        name, _, number = str(version).rpartition("@")
+        if name and model not in (None, name):
+            raise RequestError(f"version is {version!r:.120}: expected one of {model!r}")
+        model = model or name or None
+        told = {"version": number, "mode": mode, "share": share}
         return Trial(self._wire.ask("PUT", self._path(model, "/challenger"), told))
 
     def challenger(self, model: str | None = None) -> Trial:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RemotePrediction", "Trial", "Vitals", "answers_table"]
 
-_SHOWN = 5  # rows of a prediction
+_SHOWN = 5  # rows of a prediction, and figures of an alarm
 _COLUMNS = ("id", "at", "version", "rows", "said", "seconds", "shadow", "shadow_said", "drawn")
 
 
@@ -116,6 +116,8 @@ class Vitals(dict[str, Any]):
             facts.append(("challenger", repr(Trial(self["challenger"]))))
         if self["log"]["dropped"]:
             facts.append(("not logged", f"{self['log']['dropped']:,} answers"))
+        if self["log"]["trouble"]:
+            facts.append(("trouble", self["log"]["trouble"]))
         return facts
 
 
@@ -156,16 +158,19 @@ def _said(row: JSON) -> str:
 
 def _drift_said(window: JSON | None, looking: JSON | None) -> str:
     if looking is None:
-        return "not known: there are no training rows to hold its rows against"
+        return "not known: nothing is kept of what the model was made for"
     if window is None:
         return f"not known yet: {looking['rows']:,} of the {looking['window']:,} rows of a window"
     alarms = [one for one in window["figures"] if one["alarm"]]
     if not alarms:
         return f"none in the last {window['rows']:,} rows"
-    found = ", ".join(
-        f"{one['figure']} {one['psi']:.2g} (alarm from {one['threshold']:.2g})" for one in alarms
+    worst = sorted(alarms, key=lambda one: -one["psi"])[:_SHOWN]
+    found = ", ".join(f"{one['figure']} {one['psi']:.2g}" for one in worst)
+    rest = f" and {len(alarms) - _SHOWN} more" if len(alarms) > _SHOWN else ""
+    return (
+        f"ALARM in the last {window['rows']:,} rows, by PSI (from {worst[0]['threshold']:.2g} on): "
+        f"{found}{rest}"
     )
-    return f"ALARM in the last {window['rows']:,} rows: {found}"
 
 
 def _figures_said(told: JSON) -> str:

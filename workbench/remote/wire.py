@@ -84,8 +84,12 @@ class Wire:
     """
 
     def __init__(self, url: str, token: str, *, timeout: float) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        try:
+            parts = urlsplit(url)
+            is_address = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        except ValueError:  # a bracket too few, or a port that is none
+            is_address = False
+        if not is_address:
             raise RequestError(
                 f"{url!r:.200} is no address of a service: expected one like "
                 "'http://127.0.0.1:40123', which the service prints"

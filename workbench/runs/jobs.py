@@ -8,19 +8,16 @@ a run did is in its own folder; here is only whose turn it is.
 from __future__ import annotations
 
 import contextlib
-import os
 import sqlite3
-import threading
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
-
-from filelock import FileLock, Timeout
+from typing import Any, Literal
 
 from workbench import journal
-from workbench.errors import RequestError, ServiceError, TamperedError, UnknownNameError
+from workbench.errors import RequestError, UnknownNameError
 from workbench.home import home, read_json, write_json
+from workbench.registry.tables import LedgerFile
 from workbench.runs.notebooks import read_notebook
 from workbench.runs.parameters import declared
 from workbench.runs.records import run_lock
@@ -29,8 +26,6 @@ __all__ = ["MAX_JOBS", "OVER", "Job", "JobQueue", "JobState", "listed_notebooks"
 
 MAX_JOBS = 16  # that may wait
 _KEPT = 1000  # jobs that are over; the oldest are forgotten first, their runs are not
-_FORMAT = 1  # of the ledger
-_BUSY = 5.0  # seconds to wait for another process's transaction
 
 JobState = Literal[
     "queued", "running", "done", "failed", "interrupted", "killed", "timed out", "cancelled"
@@ -40,17 +35,6 @@ OVER: tuple[JobState, ...] = (
     "cancelled",
 )
 
-_TABLE = """
-CREATE TABLE IF NOT EXISTS jobs (
-    number INTEGER PRIMARY KEY AUTOINCREMENT,
-    id TEXT NOT NULL UNIQUE,
-    notebook TEXT NOT NULL,
-    state TEXT NOT NULL DEFAULT 'queued',
-    tries INTEGER NOT NULL DEFAULT 0,
-    is_cancelled INTEGER NOT NULL DEFAULT 0,
-    error TEXT
-)
-"""
 _COLUMNS = "number, id, notebook, state, tries, is_cancelled, error"
 
 
@@ -83,20 +67,16 @@ class Job:
 
 
 class JobQueue:
-    """The jobs of one service, whichever process and thread asks; its file is made at first use.
+    """The jobs of one service, whichever process and thread asks.
 
-    Every method raises a `ServiceError` where the ledger cannot be read or written just now (a full
-    disk, another process that holds it), and then nothing has changed; a `TamperedError` where it
-    is none, or one of a newer workbench.
+    Every method raises what a `LedgerFile` does, and then nothing has changed.
 
     Args:
         path: of the service's ledger.
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._lock = threading.Lock()
-        self._open: sqlite3.Connection | None = None
+        self._ledger = LedgerFile(path)
 
     @classmethod
     def of(cls, service: str) -> JobQueue:
@@ -110,7 +90,7 @@ class JobQueue:
             identity: of the run, whose folder is there.
             notebook: the name that it is listed by.
         """
-        with self._changing() as sql:
+        with self._ledger.transaction() as sql:
             if _waiting(sql) >= MAX_JOBS:
                 return False
             sql.execute("INSERT INTO jobs (id, notebook) VALUES (?, ?)", (identity, notebook))
@@ -128,7 +108,7 @@ class JobQueue:
             listed: names of notebooks; a job of another one is cancelled rather than begun.
         """
         marks = ", ".join("?" * len(listed))
-        with self._changing() as sql:
+        with self._ledger.transaction() as sql:
             sql.execute(
                 "UPDATE jobs SET state = 'cancelled', error = 'its notebook is not listed any more'"
                 f" WHERE state = 'queued' AND notebook NOT IN ({marks})",
@@ -147,7 +127,7 @@ class JobQueue:
         Raises:
             UnknownNameError: there is none.
         """
-        with self._changing() as sql:
+        with self._ledger.transaction() as sql:
             sql.execute(
                 "UPDATE jobs SET is_cancelled = 1, state = CASE state WHEN 'queued' THEN "
                 "'cancelled' ELSE state END WHERE id = ? AND state IN ('queued', 'running')",
@@ -180,7 +160,7 @@ class JobQueue:
 
     def waiting(self) -> int:
         """Return how many wait."""
-        with self._using() as sql:
+        with self._ledger.using() as sql:
             return _waiting(sql)
 
     def jobs(self, last: int) -> list[Job]:
@@ -203,54 +183,21 @@ class JobQueue:
         if job.state != "queued":
             return None
         before = "SELECT count(*) FROM jobs WHERE state = 'queued' AND number < ?"
-        with self._using() as sql:
+        with self._ledger.using() as sql:
             return 1 + int(sql.execute(before, (job.number,)).fetchone()[0])
 
     def close(self) -> None:
         """Let go of the file."""
-        with self._lock:
-            if self._open is not None:
-                self._open.close()
-            self._open = None
-
-    @contextlib.contextmanager
-    def _using(self) -> Iterator[sqlite3.Connection]:
-        """Give the connection, and let what it raises be an error of the workbench."""
-        with self._lock:
-            try:
-                self._open = self._open or _connect(self._path)
-                yield self._open
-            except (sqlite3.OperationalError, OSError, Timeout) as error:
-                raise ServiceError(
-                    f"the jobs in {self._path} cannot be read or written just now ({error}): make "
-                    "room or wait, then try again"
-                ) from None
-            except sqlite3.DatabaseError as error:
-                raise TamperedError(
-                    f"{self._path} is no ledger of a service ({error}): move it elsewhere"
-                ) from None
-
-    @contextlib.contextmanager
-    def _changing(self) -> Iterator[sqlite3.Connection]:
-        """Give the connection for one transaction, which nothing that raises leaves half done."""
-        with self._using() as sql:
-            sql.execute("BEGIN IMMEDIATE")
-            try:
-                yield sql
-                sql.execute("COMMIT")
-            except BaseException:
-                with contextlib.suppress(sqlite3.Error):  # a full disk has ended it already
-                    sql.execute("ROLLBACK")
-                raise
+        self._ledger.close()
 
     def _set(self, job: Job, what: str, *values: object) -> None:
-        with self._changing() as sql:
+        with self._ledger.transaction() as sql:
             sql.execute(
                 f"UPDATE jobs SET {what} WHERE id = ? AND state = 'running'", (*values, job.id)
             )
 
     def _read(self, which: str, *values: object) -> list[Job]:
-        with self._using() as sql:
+        with self._ledger.using() as sql:
             rows = sql.execute(f"SELECT {_COLUMNS} FROM jobs {which}", values).fetchall()
         return [_job(row) for row in rows]
 
@@ -291,36 +238,10 @@ def withdraw(folder: Path) -> None:
             (folder / ".lock").unlink(missing_ok=True)  # while it is held, as a run does
 
 
-def _connect(path: Path) -> sqlite3.Connection:
-    """Return a connection to the ledger, which is made where there is none."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{path}.lock", timeout=_BUSY):  # two that change to WAL at once would clash
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))  # as private as the service's token
-        sql = sqlite3.connect(path, _BUSY, isolation_level=None, check_same_thread=False)
-        try:
-            sql.execute("PRAGMA journal_mode = WAL")
-            sql.execute("PRAGMA synchronous = NORMAL")
-            _check_format(sql, path)
-            sql.execute(_TABLE)
-        except BaseException:
-            sql.close()
-            raise
-    return sql
-
-
-def _check_format(sql: sqlite3.Connection, path: Path) -> None:
-    found = sql.execute("PRAGMA user_version").fetchone()[0]
-    if found > _FORMAT:
-        raise TamperedError(
-            f"{path} has format {found}, this workbench reads up to {_FORMAT}: upgrade with "
-            "pip install --upgrade maas-workbench"
-        )
-
-
 def _waiting(sql: sqlite3.Connection) -> int:
     return int(sql.execute("SELECT count(*) FROM jobs WHERE state = 'queued'").fetchone()[0])
 
 
-def _job(row: tuple[int, str, str, JobState, int, int, str | None]) -> Job:
+def _job(row: Iterable[Any]) -> Job:
     number, identity, notebook, state, tries, is_cancelled, error = row
     return Job(number, identity, notebook, state, tries, bool(is_cancelled), error)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 import traceback
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import IO
 
 from starlette.requests import ClientDisconnect
@@ -87,9 +88,11 @@ class Application:
         jobs: notebooks that are run over the wire; None for none.
         access_log: a stream that gets a line of JSON for every request; None for none.
         alias: that a promotion moves, where none is named.
+        follows: the alias whose version is the default, wherever it moves, `""` for the newest
+            version; None where nothing is followed.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the parts of a service, each made elsewhere
         self,
         shelf: Shelf,
         batcher: Batcher,
@@ -104,17 +107,19 @@ class Application:
         jobs: Jobs | None = None,
         access_log: IO[str] | None = None,
         alias: str = "champion",
+        follows: str | None = None,
     ) -> None:
         self.shelf, self.batcher, self.monitor = shelf, batcher, monitor
         self.last_error: str | None = None  # the text alone: a traceback would keep the model
         self.fleet = Fleet(orders or Orders(shelf), self._counts, ledger=ledger)
         challenging = Challenging(shelf, batcher, monitor)
         answering = Answering(shelf, batcher, challenging, keep=self.keep)
-        watching = Watching(shelf, monitor, self.fleet, alias=alias)
-        repository = Repository(shelf, self.fleet)
+        watching = Watching(shelf, monitor, self.fleet, alias=alias, follows=follows)
+        repository = Repository(shelf, self.fleet, follows=follows)
         self._jobs = jobs
-        more = [*watching.routes(), *(jobs.routes() if jobs is not None else ())]
-        self._routes = Routes([*self._table(answering, repository), *more])
+        of_jobs = [replace(route, admin=True) for route in (jobs.routes() if jobs else ())]
+        table = [*self._table(answering, repository), *watching.routes(), *of_jobs]
+        self._routes = Routes(table)
         guard = Guard(
             self, token=token, admin_token=admin_token, host=host, allowed_hosts=allowed_hosts
         )
@@ -172,6 +177,7 @@ class Application:
             route, request.params = self._routes.find(
                 request.scope["method"], request.scope["path"]
             )
+            _check_admin(route, request)
         except Refusal as refusal:
             return refusal.answer()
         counters = self.shelf.counters.get(request.params.get("model", ""))
@@ -230,8 +236,8 @@ class Application:
             Route(get, "/v2/models", self._names),
             Route(get, "/v2/models/stats", self._all_stats),
             Route(post, "/v2/repository/index", repository.index),
-            Route(post, "/v2/repository/models/{model}/load", repository.load),
-            Route(post, "/v2/repository/models/{model}/unload", repository.unload),
+            Route(post, "/v2/repository/models/{model}/load", repository.load, admin=True),
+            Route(post, "/v2/repository/models/{model}/unload", repository.unload, admin=True),
             Route(get, "/v1/models", self._names),
         ]
         for root in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
@@ -276,20 +282,24 @@ class Application:
         return await asyncio.to_thread(home_page, list(self.shelf))
 
     async def _docs(self, request: Request) -> Answer:
-        return await asyncio.to_thread(lambda: docs_page(self._document()))
+        return await asyncio.to_thread(lambda: docs_page(self._document(request)))
 
     async def _openapi(self, request: Request) -> Answer:
-        return json_answer(await asyncio.to_thread(self._document))
+        return json_answer(await asyncio.to_thread(self._document, request))
 
-    def _document(self) -> JSON:
-        jobs = self._jobs.schemas() if self._jobs is not None else None
+    def _document(self, request: Request) -> JSON:
+        """Return what may be asked; of jobs, and what their notebooks take, whoever may."""
+        jobs = None
+        if self._jobs is not None and request.is_admin:
+            with contextlib.suppress(Refusal):  # a notebook that cannot be read any more
+                jobs = self._jobs.schemas()
         return openapi_document(list(self.shelf), jobs=jobs)
 
     async def _ready(self, request: Request) -> Answer:
         if not self.batcher.is_alive:
             raise Refusal(503, "the inference thread has ended: serve the models again")
         why = self._why_not_ready()
-        if why is not None or not await asyncio.to_thread(self.fleet.is_proven):
+        if why is not None or not await self.fleet.is_proven():
             told = why or "starting: not each of its processes has answered yet"
             raise Refusal(503, f"the service is {told}", headers={"Retry-After": "1"})
         return json_answer({"live": True, "ready": True})
@@ -315,10 +325,10 @@ class Application:
         return json_answer(config(self._named(request)))
 
     async def _stats(self, request: Request) -> Answer:
-        return await asyncio.to_thread(self._statistics, [self._named(request)])
+        return await self.fleet.ask(self._statistics, [self._named(request)])
 
     async def _all_stats(self, request: Request) -> Answer:
-        return await asyncio.to_thread(self._statistics, list(self.shelf))
+        return await self.fleet.ask(self._statistics, list(self.shelf))
 
     def _statistics(self, models: Sequence[Served]) -> Answer:
         """Return what was counted of some models by all processes, in the protocol's words."""
@@ -341,6 +351,15 @@ class Application:
 
     async def _v1_metadata(self, request: Request) -> Answer:
         return json_answer(v1_metadata(self._named(request)))
+
+
+def _check_admin(route: Route, request: Request) -> None:
+    if route.admin and not request.is_admin:
+        raise Refusal(
+            403,
+            "this needs the administrator's token: start the service with admin_token=, or with "
+            "WORKBENCH_ADMIN_TOKEN in its environment, and send that one",
+        )
 
 
 async def _refuse(request: Request) -> Answer:

@@ -234,7 +234,7 @@ def starting(name: str, *, timeout: float) -> Iterator[None]:
         if known is not None:
             raise ServiceError(
                 f"service {name!r} runs at {known.url} already, in process {known.pid}: "
-                "stop it there, or choose another name="
+                "stop it (workbench stop, or its stop() in a kernel), or choose another name="
             )
         yield
 

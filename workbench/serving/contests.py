@@ -21,9 +21,21 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from workbench.evaluation.calls import array_of
+from workbench.evaluation.inference import decide, probabilities
 from workbench.preprocessing import Preprocessing
 from workbench.registry import ModelVersion, version
-from workbench.serving.engines import SIZES, Answer, Engine, Onnx, Seconds, keep, rows_like, timed
+from workbench.serving.engines import (
+    SIZES,
+    Answer,
+    Engine,
+    Onnx,
+    Seconds,
+    keep,
+    rows_beyond,
+    rows_like,
+    timed,
+)
 from workbench.serving.served import served_from
 from workbench.serving.tensors import Array
 
@@ -34,6 +46,7 @@ _WORSE = 0.9  # as many times as fast must it be at each of them
 _LIMIT = 0.5  # seconds after which no further round starts
 _ROUNDS = 3  # are timed at least
 _AGREED = 1e-5  # of the largest magnitude
+_TOGETHER = (1, 2, 3, SIZES[-1])  # rows that are compared at once
 
 
 class _Whole(nn.Module):
@@ -77,7 +90,8 @@ def contest(published: ModelVersion, cores: int) -> tuple[Engine, bytes | None]:
 
     try:
         onnx = Onnx(program, cores)
-        reason = _differs(answer, onnx.answer, rows)
+        beyond = rows_beyond(published)
+        reason = _differs(answer, onnx.answer, rows, beyond, served.classes)
         if reason:
             return Engine("torch", reason), None
         engine = choose(_race({"torch": answer, "onnxruntime": onnx.answer}, rows))
@@ -133,21 +147,73 @@ def _exported(published: ModelVersion) -> bytes:
         return file.read_bytes()
 
 
-def _differs(answer: Answer, other: Answer, rows: Array) -> str | None:
-    """Return how two engines' answers differ, or those of one for rows alone and together."""
+def _differs(
+    answer: Answer,
+    other: Answer,
+    rows: Array,
+    beyond: Mapping[str, Array],
+    classes: tuple[str, ...] = (),
+) -> str | None:
+    """Return where another engine's answers are not torch's, or not the same alone and together.
+
+    An exported program often has another formula than torch, which shows only far from the example:
+    the logarithm of a sigmoid, say, or of a sum of exponentials, where they are infinite.
+
+    Args:
+        answer: torch's.
+        other: the other engine's.
+        rows: like the example.
+        beyond: unlike it, by what they are.
+        classes: that an answer decides between, if any.
+    """
     whole = other(rows)
-    for expected, found, what in (
-        (answer(rows), whole, "its answers differ from torch's"),
-        (answer(rows[:1]), other(rows[:1]), "its answer to one row differs from torch's"),
-        (whole[:1], other(rows[:1]), "its answer to one row differs from that in a batch"),
-    ):
-        if expected.shape != found.shape:
-            return f"ONNX Runtime is out: {what}, {found.shape} for {expected.shape}"
-        largest = max(1.0, float(np.abs(expected).max(initial=0)))
-        off = float(np.abs(expected - found).max(initial=0)) / largest
-        if not off <= _AGREED:  # also where one of them is no number
-            return f"ONNX Runtime is out: {what} by {off:.1g} of the largest, over {_AGREED:g}"
+    for size in _TOGETHER:
+        how = _apart(whole[:size], other(rows[:size]), classes)
+        if how:
+            return f"ONNX Runtime is out: {how} for {size} rows alone and in a batch"
+    like = {f"{size} rows like the example": rows[:size] for size in _TOGETHER}
+    for what, some in {**like, **beyond}.items():
+        how = _apart(_asked(answer, some), _asked(other, some), classes)
+        if how:
+            return f"ONNX Runtime is out: {how} for {what}"
     return None
+
+
+def _asked(answer: Answer, rows: Array) -> Array | None:
+    """Return the answer, or None where rows are refused: numbers of words that there are not."""
+    try:
+        return answer(rows)
+    except Exception:
+        return None
+
+
+def _apart(expected: Array | None, found: Array | None, classes: tuple[str, ...]) -> str | None:
+    """Return how two answers differ, or None where they are the same but for rounding."""
+    if expected is None or found is None:
+        return None if expected is found else "only one of the two answers"
+    if expected.shape != found.shape:
+        return f"the answers have the shapes {expected.shape} and {found.shape}"
+    with np.errstate(all="ignore"):
+        same = (expected == found) | (np.isnan(expected) & np.isnan(found))
+        off = np.where(same, 0, np.abs(expected - found))
+    share = _share(off, expected)
+    if not share <= _AGREED:  # also where one of them is no number
+        return f"the answers differ by {share:.1g} of the largest, over {_AGREED:g}"
+    for row in np.flatnonzero(_labels(expected, classes) != _labels(found, classes)):
+        if not _share(off[row], expected[row]) <= _AGREED:  # else it is as good as a tie
+            return "the labels differ"
+    return None
+
+
+def _share(off: Array, expected: Array) -> float:
+    """Return the largest difference as a share of the largest finite magnitude (at least 1)."""
+    largest = np.abs(expected[np.isfinite(expected)]).max(initial=1)
+    return float(off.max(initial=0) / largest)
+
+
+def _labels(output: Array, classes: tuple[str, ...]) -> Array:
+    chances = probabilities(torch.from_numpy(output), classes) if output.ndim == 2 else None
+    return np.zeros(len(output)) if chances is None else array_of(decide(chances))
 
 
 def _race(answers: Mapping[str, Answer], rows: Array) -> dict[str, Seconds]:

@@ -24,13 +24,27 @@ from workbench.home import new_folder, write_json
 from workbench.registry import ModelVersion
 from workbench.types import JSON
 
-__all__ = ["SIZES", "Answer", "Engine", "Onnx", "Seconds", "keep", "kept", "rows_like", "timed"]
+__all__ = [
+    "SIZES",
+    "Answer",
+    "Engine",
+    "Onnx",
+    "Seconds",
+    "keep",
+    "kept",
+    "rows_beyond",
+    "rows_like",
+    "timed",
+]
 
 Answer = Callable[[Array], Array]  # the output of raw rows
 Seconds = dict[str, float]  # by number of rows
 
 SIZES = (1, 32)  # rows that are timed: a lone request, and a batch under load
 _KEPT = 16  # versions of which the probe is remembered
+_FEW = 8  # rows of each kind beyond the example: all take about as long to answer as to time
+_SPREADS = (1, 10, 100, 1e3, 1e6)  # times as far from the mean
+_TIMES = (0, -1, 10, -10, 1e3, -1e3)  # times the example
 
 
 @dataclass(frozen=True)
@@ -127,11 +141,28 @@ def keep(folder: Path, engine: Engine, program: bytes | None) -> None:
 
 def rows_like(published: ModelVersion) -> Array:
     """Return raw rows to time with, as many as the largest size: its example, over and over."""
-    assert published.preprocessing is not None
-    example = array_of(published.preprocessing.batch(published.example))
-    rows = np.ascontiguousarray(example[np.arange(SIZES[-1]) % len(example)])
-    rows.flags.writeable = False  # a model that writes into what it is given gets a copy
-    return rows
+    return _example(published, SIZES[-1])
+
+
+def rows_beyond(published: ModelVersion) -> dict[str, Array]:
+    """Return raw rows that are unlike its example, by what they are; always the same ones.
+
+    Of floats up to a million times as far from the mean as those that it was trained on, of
+    integers the whole range of their datatype: what a service may be asked, and no example shows.
+
+    Args:
+        published: of one input with a preprocessing.
+    """
+    example, known = _example(published, _FEW), published.preprocessing
+    assert known is not None
+    if example.dtype.kind != "f":
+        return {what: _fixed(rows) for what, rows in _integers(example).items()}
+    scale = (np.array(known.mean), np.array(known.std)) if known.kind == "table" else None
+    limits = np.finfo(example.dtype)
+    return {
+        what: _fixed(rows.clip(limits.min, limits.max).astype(example.dtype))
+        for what, rows in _floats(example.astype(np.float64), scale).items()
+    }
 
 
 def timed(answer: Answer, rows: Array) -> float:
@@ -139,3 +170,43 @@ def timed(answer: Answer, rows: Array) -> float:
     start = time.perf_counter()
     answer(rows)
     return time.perf_counter() - start
+
+
+def _example(published: ModelVersion, rows: int) -> Array:
+    assert published.preprocessing is not None
+    example = array_of(published.preprocessing.batch(published.example))
+    return _fixed(np.ascontiguousarray(example[np.arange(rows) % len(example)]))
+
+
+def _fixed(rows: Array) -> Array:
+    rows.flags.writeable = False  # a model that writes into what it is given gets a copy
+    return rows
+
+
+def _integers(example: Array) -> dict[str, Array]:
+    """Return rows of integers, or of truths, from all over their datatype."""
+    truths = example.dtype == np.bool_
+    least, most = (0, 1) if truths else (np.iinfo(example.dtype).min, np.iinfo(example.dtype).max)
+    seeded, shape, dtype = np.random.default_rng(0), example.shape, example.dtype
+    ends, whole = f"{least} or {most}", f"{least} to {most}"
+    return {
+        "the example's values in another order": seeded.permuted(example.ravel()).reshape(shape),
+        "the example's complement": np.invert(example),
+        "zeros": np.zeros_like(example),
+        f"rows of {least}": np.full_like(example, least),
+        f"rows of {most}": np.full_like(example, most),
+        f"rows of {ends}": seeded.choice(np.array([least, most], dtype), shape),
+        f"rows of {whole}": seeded.integers(least, most, shape, dtype, endpoint=True),
+    }
+
+
+def _floats(example: Array, scale: tuple[Array, Array] | None) -> dict[str, Array]:
+    """Return rows from near to far, by mean and standard deviation, else those of the example."""
+    mean, std = scale or (example.mean(0), example.std(0))
+    steps = np.asarray(np.random.default_rng(0).standard_normal(example.shape))
+    steps[0], steps[1] = 1, -1  # all on one side, so that sums grow large
+    far = std * steps if scale else np.where(std > 0, std, 1) * steps
+    return {
+        **{f"rows {times:g} times as far from the mean": mean + times * far for times in _SPREADS},
+        **{f"the example times {times:g}": times * example for times in _TIMES},
+    }

@@ -55,6 +55,8 @@ class Server:
         orders: makes what carries orders out on its shelf.
         jobs: notebooks that are run over the wire; None for none.
         alias: that a promotion moves, where none is named.
+        follows: the alias whose version is the default, wherever it moves, `""` for the newest
+            version; None where nothing is followed.
 
     Raises:
         RequestError: the port or a token is none.
@@ -75,6 +77,7 @@ class Server:
         orders: Callable[[Shelf], Orders] = Orders,
         jobs: Jobs | None = None,
         alias: str = "champion",
+        follows: str | None = None,
     ) -> None:
         self.host, self.token = host, new_token() if token is None else token
         self.admin_token, self.allowed_hosts = admin_token, frozenset(allowed_hosts)
@@ -99,26 +102,13 @@ class Server:
                 jobs=jobs,
                 access_log=access_log,
                 alias=alias,
+                follows=follows,
             )
         except BaseException:
             self._let_go(listener)
             raise
         self._failure: BaseException | None = None
-        self._uvicorn = uvicorn.Server(
-            uvicorn.Config(
-                self.app.asgi,
-                http=Connection,
-                ws="none",
-                lifespan="off",
-                log_config=None,
-                access_log=False,
-                proxy_headers=False,
-                server_header=False,
-                date_header=False,
-                headers=[("cross-origin-resource-policy", "same-origin")],
-                timeout_graceful_shutdown=_CLOSE,
-            )
-        )
+        self._uvicorn = uvicorn.Server(_config(self.app))
         self._thread = threading.Thread(
             target=self._run, args=(listener,), name=f"workbench-serve-{self.port}", daemon=True
         )
@@ -142,6 +132,7 @@ class Server:
         """
         self._thread.start()
         self.monitor.start()
+        self.app.fleet.start()
         deadline = time.monotonic() + START
         with contextlib.suppress(TimeoutError):
             while time.monotonic() < deadline and self._thread.is_alive():
@@ -193,16 +184,33 @@ class Server:
             self.app.keep(error, "the server")
         finally:
             self._let_go(listener)
+            self.app.fleet.close()
             self.monitor.close()
             self.app.close_log()
 
     def _tick(self) -> None:
-        self.app.fleet.tick()
+        self.app.fleet.report()
 
     def _let_go(self, listener: socket.socket) -> None:
         listener.close()
         self._batcher.close()
         self._loop.close()
+
+
+def _config(app: Application) -> uvicorn.Config:
+    return uvicorn.Config(
+        app.asgi,
+        http=Connection,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        date_header=False,
+        headers=[("cross-origin-resource-policy", "same-origin")],
+        timeout_graceful_shutdown=_CLOSE,
+    )
 
 
 def _new_loop() -> asyncio.AbstractEventLoop:

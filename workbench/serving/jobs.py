@@ -225,8 +225,13 @@ class Jobs:
         except (RequestError, OSError) as error:  # a full disk, or a notebook changed just now
             _log.error("no run of %s can be made: %s", name, error)
             raise Refusal(503, "no folder of a run can be made: see the service's log") from None
-        if not self._queue.add(run.id, name):
-            shutil.rmtree(run.folder, ignore_errors=True)
+        is_taken = False
+        try:
+            is_taken = self._queue.add(run.id, name)
+        finally:  # nobody would ever begin it
+            if not is_taken:
+                shutil.rmtree(run.folder, ignore_errors=True)
+        if not is_taken:
             raise _full()
         return self._told(run.id)
 

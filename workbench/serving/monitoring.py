@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
+import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -33,7 +34,8 @@ __all__ = ["TICK", "Monitor", "Note", "Shadow"]
 TICK = 0.25  # seconds
 _MOST_NOTES = 8_192  # that wait to be written
 _MOST_BYTES = 32 * 2**20  # of the answers that wait, and of the rows that wait to be looked at
-_LOOKED = 128  # rows of one version that are looked at each time
+_BURST = 2_048  # rows of one version that are looked at for drift after a calm,
+_RATE = 128.0  # and as many a second for as long as requests come
 
 _log = logging.getLogger("workbench.serving")
 
@@ -91,6 +93,22 @@ class Shadow:
     outputs: dict[str, Array]
 
 
+class _Budget:
+    """How many rows may be looked at: all after a calm, some of them while many come."""
+
+    def __init__(self) -> None:
+        self._left, self._since = float(_BURST), time.monotonic()
+
+    def take(self, rows: int) -> int:
+        """Return how many of so many rows may be looked at now."""
+        now = time.monotonic()
+        self._left = min(_BURST, self._left + _RATE * (now - self._since))
+        self._since = now
+        taken = min(rows, int(self._left))
+        self._left -= taken
+        return taken
+
+
 class Monitor:
     """Writes down what a server answers; begins with `start`.
 
@@ -113,6 +131,7 @@ class Monitor:
         self._bytes = 0
         self._ledgers: dict[str, Ledger] = {}
         self._references: dict[tuple[str, str], Reference | None] = {}
+        self._budgets: defaultdict[tuple[str, str], _Budget] = defaultdict(_Budget)
         self._writing = threading.Lock()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="workbench-monitor", daemon=True)
@@ -172,21 +191,53 @@ class Monitor:
                     self._fail("the workers' part of a tick", error)
 
     def _write(self, name: str, notes: Sequence[Note], shadows: Sequence[Shadow]) -> None:
+        """Write notes of one name, each by itself where one among them cannot be."""
+        error = self._tried(name, notes, shadows)
+        if error is None:
+            self.trouble = None
+        elif isinstance(error, WorkbenchError) or len(notes) + len(shadows) == 1:
+            self._lose(name, len(notes), error)  # a full disk, or a figure that no database holds
+        else:
+            for note in notes:
+                if (error := self._tried(name, [note], [])) is not None:
+                    self._lose(name, 1, error)
+            for shadow in shadows:
+                self._tried(name, [], [shadow])
+
+    def _tried(
+        self, name: str, notes: Sequence[Note], shadows: Sequence[Shadow]
+    ) -> Exception | None:
+        """Write notes in one transaction; return why that failed."""
         try:
             told = [row for part in _by(notes, _served).values() for row in _answered(part)]
             beside = [row for part in _by(shadows, _served).values() for row in _shadowed(part)]
             looked = [
                 look
                 for served, part in _by(notes, _served).items()
-                for look in _looked(part, self._reference(served))
+                for look in self._looked(served, part)
             ]
             self._ledger(name).write(
-                told, looked, beside, reference=lambda number: self._references[name, number]
+                told, looked, beside, reference=lambda number: self._references.get((name, number))
             )
-            self.trouble = None
-        except Exception as error:  # a full disk, or a figure that no database holds
-            self.dropped += len(notes)
-            self._fail(f"writing down {len(notes)} answers of {name}", error)
+        except Exception as error:
+            return error
+        return None
+
+    def _looked(self, served: Served, notes: Sequence[Note]) -> list[Looked]:
+        """Return how some rows of one version are distributed over the bins of its reference."""
+        known, reference = served.preprocessing, self._reference(served)
+        if known is None or reference is None:
+            return []
+        budget = self._budgets[served.name, served.version]
+        most = budget.take(sum(note.rows for note in notes))
+        if most == 0:
+            return []
+        raw, output = _last_rows(notes, most)
+        return [Looked(served.version, most, counts_of(reference, raw, output, known))]
+
+    def _lose(self, name: str, count: int, error: Exception) -> None:
+        self.dropped += count
+        self._fail(f"writing down {count} answers of {name}", error)
 
     def _ledger(self, name: str) -> Ledger:
         if name not in self._ledgers:
@@ -199,10 +250,14 @@ class Monitor:
         """Return the reference of a version; a live model has none."""
         key = served.name, served.version
         if key not in self._references:
-            self._references[key] = None
+            found = None
             if served.version != "0":
-                with contextlib.suppress(WorkbenchError):  # it is gone, and answers still
-                    self._references[key] = version(served.model).reference
+                try:
+                    with contextlib.suppress(WorkbenchError):  # it is gone, and answers still
+                        found = version(served.model).reference
+                except OSError:  # it is tried again at the next tick
+                    return None
+            self._references[key] = found
         return self._references[key]
 
     def _fail(self, what: str, error: Exception) -> None:
@@ -269,23 +324,12 @@ def _said(
     return [values[end - len(rows) : end] for end, rows in zip(ends, outputs, strict=True)]
 
 
-def _looked(notes: Sequence[Note], reference: Reference | None) -> list[Looked]:
-    """Return how some rows of one version are distributed over the bins of its reference."""
-    served = notes[0].served
-    if served.preprocessing is None or reference is None:
-        return []
-    some = _fitting(notes)
-    inputs = np.concatenate([next(iter(note.inputs.values())) for note in some])[-_LOOKED:]
-    outputs = np.concatenate([next(iter(note.outputs.values())) for note in some])[-_LOOKED:]
-    raw, output = torch.from_numpy(inputs), torch.from_numpy(outputs)
-    counts = counts_of(reference, raw, output, served.preprocessing)
-    return [Looked(served.version, len(raw), counts)]
-
-
-def _fitting(notes: Sequence[Note]) -> Sequence[Note]:
-    """Return the last notes, whose rows are as many as are looked at, or all."""
+def _last_rows(notes: Sequence[Note], most: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the last rows that were asked about, `most` of them, and the answers to them."""
     rows, first = 0, len(notes)
-    while first and rows < _LOOKED:
+    while first and rows < most:
         first -= 1
         rows += notes[first].rows
-    return notes[first:]
+    inputs = np.concatenate([next(iter(note.inputs.values())) for note in notes[first:]])
+    outputs = np.concatenate([next(iter(note.outputs.values())) for note in notes[first:]])
+    return torch.from_numpy(inputs[-most:]), torch.from_numpy(outputs[-most:])

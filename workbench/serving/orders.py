@@ -44,8 +44,11 @@ class Orders:
         Raises:
             RequestError: there is no such version, or it takes or returns something else than the
                 default of its name.
+            Refusal: 409, the default of a name would go while another version is tried beside it.
             TamperedError: a file of it is not what was published.
         """
+        if order["do"] == "unload":
+            self._check_untried(order["ref"])
         if order["do"] in ("load", "put", "challenge"):
             served = self._served(order)
             if order["do"] == "challenge":
@@ -71,6 +74,17 @@ class Orders:
                 self._shelf.put(served)
             else:
                 self._shelf.add(served)
+
+    def _check_untried(self, ref: str) -> None:
+        """Raise where a challenger would be the default, the one that it is tried beside gone."""
+        name, _, number = ref.partition("@")
+        challenge = self._shelf.challenge(name)
+        if challenge is not None and self._shelf.find(name).version == number:
+            raise Refusal(
+                409,
+                f"{challenge.served.ref} is tried beside {ref}, and would answer in its place: "
+                f"DELETE /models/{name}/challenger first",
+            )
 
     def _served(self, order: JSON) -> Served:
         """Return the version that an order means: the one here, if it is here already."""

@@ -15,7 +15,6 @@ from workbench.serving.answers import Answer, Refusal, json_answer
 from workbench.serving.fleets import Fleet
 from workbench.serving.requests import Request
 from workbench.serving.shelf import Shelf
-from workbench.serving.tensors import read_json
 from workbench.types import JSON
 
 __all__ = ["Repository"]
@@ -29,14 +28,15 @@ class Repository:
     Args:
         shelf: of the server.
         fleet: the processes.
+        follows: the alias whose version is the default, wherever it moves; None for none.
     """
 
-    def __init__(self, shelf: Shelf, fleet: Fleet) -> None:
-        self._shelf, self._fleet = shelf, fleet
+    def __init__(self, shelf: Shelf, fleet: Fleet, *, follows: str | None = None) -> None:
+        self._shelf, self._fleet, self._follows = shelf, fleet, follows
 
     async def index(self, request: Request) -> Answer:
         """Say which models are here, and which could be loaded."""
-        told = await _read(request)
+        told = await request.json(most=_MAX_BODY)
         if not isinstance(told.get("ready", False), bool):
             raise RequestError("ready is neither true nor false")
         here = [_entry(served.name, served.version, "READY") for served in self._shelf]
@@ -58,47 +58,42 @@ class Repository:
 
     async def load(self, request: Request) -> Answer:
         """Load a version from the registry; of a name alone the newest, as its default from now."""
-        ref, told = await self._begin(request)
+        ref, told = await _asked(request)
         for name in told:
             raise RequestError(
                 f"load has the parameter {name!r:.80}: a model comes from the registry and nowhere "
                 "else; publish it there, and name a version in the path, NAME@3"
             )
+        if "@" not in ref and ref in self._shelf and self._follows is not None:
+            raise Refusal(
+                409,
+                f"the default of {ref!r} follows {ref}@{self._follows or 'its newest version'}: "
+                f"promote a version to that, or load one beside it as {ref}@3",
+            )
         try:
             name, number = await asyncio.to_thread(resolve, ref)
             do = "load" if "@" in ref else "put"
-            await self._fleet.give({"do": do, "ref": f"{name}@{number}"})
+            await self._fleet.carry_out({"do": do, "ref": f"{name}@{number}"})
         except TamperedError as error:
             raise Refusal(400, str(error)) from None
         return json_answer({})
 
     async def unload(self, request: Request) -> Answer:
         """Take a name, or one version of it, off the server."""
-        ref, _ = await self._begin(request)
+        ref, _ = await _asked(request)
         name, _, number = ref.partition("@")
         served = self._shelf.find(name, number or None)
         exact = f"{name}@{served.version}" if number else name
-        await self._fleet.give({"do": "unload", "ref": exact})
+        await self._fleet.carry_out({"do": "unload", "ref": exact})
         return json_answer({})
 
-    async def _begin(self, request: Request) -> tuple[str, JSON]:
-        if not request.is_admin:
-            raise Refusal(
-                403,
-                "loading and unloading need the administrator's token: start the service with "
-                "admin_token= and send that one",
-            )
-        parameters = (await _read(request)).get("parameters") or {}
-        if not isinstance(parameters, dict):
-            raise RequestError("parameters is not an object")
-        return request.params["model"], parameters
 
-
-async def _read(request: Request) -> JSON:
-    """Return a request's JSON object; of an empty body an empty one."""
-    body = await request.body(most=_MAX_BODY)
-    told: JSON = read_json(body or b"{}", dict)
-    return told
+async def _asked(request: Request) -> tuple[str, JSON]:
+    """Return the reference in a request's path, and its parameters."""
+    parameters = (await request.json(most=_MAX_BODY)).get("parameters") or {}
+    if not isinstance(parameters, dict):
+        raise RequestError("parameters is not an object")
+    return request.params["model"], parameters
 
 
 def _entry(name: str, version: str, state: str, reason: str = "") -> JSON:

@@ -18,6 +18,8 @@ from starlette.types import Receive, Scope
 from workbench.serving.answers import Answer, Events, Refusal
 from workbench.serving.batching import Connection
 from workbench.serving.bodies import MAX_BODY, read_body
+from workbench.serving.tensors import read_json
+from workbench.types import JSON
 
 __all__ = ["Endpoint", "Request", "Route", "Routes"]
 
@@ -87,6 +89,18 @@ class Request:
         """
         return await read_body(self.scope, self.receive, most=most)
 
+    async def json(self, *, most: int) -> JSON:
+        """Return the object of JSON that its body is; of an empty one an empty object.
+
+        Args:
+            most: bytes that it may have.
+
+        Raises:
+            RequestError: it is something else.
+        """
+        told: JSON = read_json((await self.body(most=most)) or b"{}", dict)
+        return told
+
     @property
     def connection(self) -> Connection | None:
         """What tells when the client has left, where the server can."""
@@ -111,12 +125,14 @@ class Route:
         path: with placeholders, for instance `"/v2/models/{model}"`.
         endpoint: that answers.
         counted: whether it asks for an inference, and is counted with the model's requests.
+        admin: whether it is for an administrator's token alone.
     """
 
     method: str
     path: str
     endpoint: Endpoint
     counted: bool = False
+    admin: bool = False
 
 
 class Routes:

@@ -8,9 +8,16 @@ import math
 from collections.abc import Sequence
 from typing import Any, get_args
 
-from workbench.errors import RequestError, UnknownNameError, WorkbenchError
+from workbench.errors import (
+    RequestError,
+    ServiceError,
+    TamperedError,
+    UnknownNameError,
+    WorkbenchError,
+)
 from workbench.registry import promote, resolve, version
 from workbench.registry.drifts import WINDOW
+from workbench.registry.ledgers import Ledger
 from workbench.registry.promotions import rollback
 from workbench.registry.verdicts import Rule, Verdict, judge
 from workbench.serving.answers import Answer, Refusal, json_answer
@@ -20,7 +27,6 @@ from workbench.serving.monitoring import TICK, Monitor
 from workbench.serving.requests import Request, Route
 from workbench.serving.served import Served
 from workbench.serving.shelf import Challenge, Mode, Shelf
-from workbench.serving.tensors import read_json
 from workbench.types import JSON
 
 __all__ = ["Watching"]
@@ -38,11 +44,21 @@ class Watching:
         monitor: that writes its answers down.
         fleet: the processes that answer.
         alias: that a promotion moves, where none is named.
+        follows: the alias whose version is the default, wherever it moves; None for none.
     """
 
-    def __init__(self, shelf: Shelf, monitor: Monitor, fleet: Fleet, *, alias: str) -> None:
+    def __init__(
+        self,
+        shelf: Shelf,
+        monitor: Monitor,
+        fleet: Fleet,
+        *,
+        alias: str,
+        follows: str | None = None,
+    ) -> None:
         self._shelf, self._monitor, self._fleet = shelf, monitor, fleet
         self._alias = alias
+        self._answering = alias if follows is None else follows  # it moves, and the default does
 
     def routes(self) -> Sequence[Route]:
         """Return the routes of these endpoints."""
@@ -53,28 +69,22 @@ class Watching:
             Route("GET", f"{model}/answers", self.answers),
             Route("POST", f"{model}/feedback", self.feedback),
             Route("GET", f"{model}/challenger", self.challenger),
-            Route("PUT", f"{model}/challenger", self.challenge),
-            Route("DELETE", f"{model}/challenger", self.end),
-            Route("POST", f"{model}/challenger/promote", self.promote),
-            Route("POST", f"{model}/rollback", self.rollback),
+            Route("PUT", f"{model}/challenger", self.challenge, admin=True),
+            Route("DELETE", f"{model}/challenger", self.end, admin=True),
+            Route("POST", f"{model}/challenger/promote", self.promote, admin=True),
+            Route("POST", f"{model}/rollback", self.rollback, admin=True),
         ]
 
     async def metrics(self, request: Request) -> Answer:
         """Tell what was counted, in the words of Prometheus."""
-        body, media_type = await asyncio.to_thread(
-            lambda: exposition(
-                self._fleet.counts(),
-                list(self._shelf),
-                {served.name: self._watched(served) for served in self._defaults()},
-                request.header(b"accept") or "",
-            )
-        )
+        accept = request.header(b"accept") or ""
+        body, media_type = await self._fleet.ask(self._exposed, accept)
         return Answer(body, media_type=media_type)
 
     async def monitor(self, request: Request) -> Answer:
         """Tell of the default of a name: drift, live accuracy, and what it is tried against."""
         served = self._shelf.find(request.params["model"])
-        return json_answer(await asyncio.to_thread(self._whole, served))
+        return json_answer(await self._fleet.ask(self._whole, served))
 
     async def answers(self, request: Request) -> Answer:
         """List the last answers of a name, newest first, with the labels that came later."""
@@ -83,7 +93,7 @@ class Watching:
             raise UnknownNameError("query parameter", key, ("last", "version"))
         last = _whole_number(request.query, "last", 100, most=_MAX_ANSWERS)
         version = request.query.get("version")
-        found = await asyncio.to_thread(self._last, name, last, version)
+        found = await self._fleet.ask(self._last, name, last, version)
         return json_answer({"answers": found})
 
     async def feedback(self, request: Request) -> Answer:
@@ -98,17 +108,15 @@ class Watching:
             )
         if not (group is None or (isinstance(group, str) and 0 < len(group) <= _GROUP)):
             raise RequestError(f"group is {group!r:.80}: expected a text of 1 to {_GROUP} letters")
-        _check_labels(label, served)
-        return json_answer({"labels": await self._kept(served.name, identity, label, group)})
+        return json_answer({"labels": await self._kept(served, identity, label, group)})
 
     async def challenger(self, request: Request) -> Answer:
         """Tell how a challenger does beside the default, on the same requests."""
         served, challenge = self._tried(request)
-        return json_answer(await asyncio.to_thread(self._compared, served, challenge, Rule()))
+        return json_answer(await self._fleet.ask(self._compared, served, challenge, Rule()))
 
     async def challenge(self, request: Request) -> Answer:
         """Try a version beside the default of its name."""
-        _check_admin(request)
         served = self._shelf.find(request.params["model"])
         told = await _read(request, {"version", "mode", "share"})
         mode, share = told.get("mode", "shadow"), told.get("share", 1.0)
@@ -117,48 +125,89 @@ class Watching:
         if isinstance(share, bool) or not (isinstance(share, int | float) and 0 < share <= 1):
             raise RequestError(f"share is {share!r:.40}: expected a number above 0, at most 1")
         ref = await asyncio.to_thread(_exact, served, told.get("version"))
-        since = await asyncio.to_thread(self._monitor.ledger(served.name).order, {"do": "mark"})
+        since = await self._fleet.ask(self._mark, served.name)
         told = {"ref": ref, "name": served.name, "mode": mode, "share": share, "since": since}
-        await self._fleet.give({"do": "challenge", **told})
+        await self._fleet.carry_out({"do": "challenge", **told})
         return await self.challenger(request)
 
     async def end(self, request: Request) -> Answer:
         """Try nothing beside the default any more."""
-        _check_admin(request)
         served, _ = self._tried(request)
-        await self._fleet.give({"do": "end challenge", "name": served.name})
+        await self._fleet.carry_out({"do": "end challenge", "name": served.name})
         return json_answer({})
 
     async def promote(self, request: Request) -> Answer:
-        """Make the challenger the default if it does better by the rule, or say why not."""
-        _check_admin(request)
+        """Let an alias be on the challenger if it does better by the rule, or say why not.
+
+        It is the default from then on where the alias is the one that answers.
+        """
         served, challenge = self._tried(request)
         told = await _read(request, {"p", "labels", "alias"})
         rule = Rule(**{key: told[key] for key in ("p", "labels") if key in told})
         alias = told.get("alias", self._alias)
         if not isinstance(alias, str):
             raise RequestError(f"alias is {alias!r:.80}: expected a word such as {self._alias!r}")
-        verdict = await asyncio.to_thread(self._verdict, served, challenge, rule)
+        verdict = await self._fleet.ask(self._verdict, served, challenge, rule)
         if not verdict.promote:
             raise Refusal(409, verdict.reason)
         ref = challenge.served.model
+        await self._fleet.check(_put(ref, served))
         await asyncio.to_thread(
             lambda: promote(ref, alias, why=verdict.reason, evidence=verdict.evidence)
         )
-        await self._fleet.give({"do": "put", "ref": ref, "name": served.name})
         told = {"promoted": ref, "reason": verdict.reason, "evidence": verdict.evidence}
-        return json_answer(told)
+        return json_answer({**told, **await self._moved(alias, ref, served)})
 
     async def rollback(self, request: Request) -> Answer:
-        """Let an alias be on the version again that it was on before, and that be the default."""
-        _check_admin(request)
+        """Let an alias be on the version again that it was on before.
+
+        That is the default from then on where the alias is the one that answers.
+        """
         served = self._shelf.find(request.params["model"])
         told = await _read(request, {"alias", "why"})
         alias, why = told.get("alias", self._alias), told.get("why", "")
         name = _registered(served)
-        now = await asyncio.to_thread(lambda: rollback(f"{name}@{alias}", why=why))
-        await self._fleet.give({"do": "put", "ref": now.ref, "name": served.name})
-        return json_answer({"now": now.ref, "before": served.model})
+        before, now = await asyncio.to_thread(_rolled_back, f"{name}@{alias}", why)
+        try:
+            await self._fleet.check(_put(now, served))
+        except Exception as error:
+            reason = f"{now} cannot be loaded: {error}"[:500]
+            await asyncio.to_thread(lambda: promote(before, alias, why=reason))
+            raise
+        answer = {"now": now, "before": before}
+        return json_answer({**answer, **await self._moved(alias, now, served)})
+
+    async def _moved(self, alias: str, ref: str, served: Served) -> JSON:
+        """Let the version that an alias was moved to be the default, if that alias answers.
+
+        Returns:
+            `{"pending": True}` where not every process has done so by now.
+
+        Raises:
+            Refusal: 503, nobody could be told.
+        """
+        if alias != self._answering:
+            return {}
+        try:
+            done = await self._fleet.give(_put(ref, served))
+        except (Refusal, ServiceError, TamperedError) as error:
+            raise Refusal(
+                503,
+                f"{alias} is on {ref} from now on, and {served.ref} still answers, since the "
+                f"service could not be told: {error}",
+            ) from None
+        return {} if done else {"pending": True}
+
+    def _exposed(self, accept: str) -> tuple[bytes, str]:
+        """Return the metrics; of a ledger that cannot be read, what is known without it."""
+        watched = {}
+        for served in self._defaults():
+            with contextlib.suppress(ServiceError, TamperedError):
+                watched[served.name] = self._watched(served, groups=False)
+        return exposition(self._fleet.counts(), list(self._shelf), watched, accept)
+
+    def _mark(self, name: str) -> int:
+        return self._monitor.ledger(name).order({"do": "mark"})
 
     def _defaults(self) -> list[Served]:
         return list({served.name: served for served in reversed(list(self._shelf))}.values())
@@ -175,14 +224,14 @@ class Watching:
             )
         return served, challenge
 
-    def _watched(self, served: Served) -> JSON:
+    def _watched(self, served: Served, *, groups: bool = True) -> JSON:
         """Return what is known of a version's drift and live accuracy."""
         ledger = self._monitor.ledger(served.name)
         windows = ledger.windows(version=served.version, last=1)
         return {
             "version": served.version,
             "drift": windows[0] if windows else None,
-            "accuracy": ledger.accuracy(served.version),
+            "accuracy": ledger.accuracy(served.version, groups=groups),
         }
 
     def _whole(self, served: Served) -> JSON:
@@ -204,17 +253,35 @@ class Watching:
         self._monitor.flush()
         return self._monitor.ledger(name).answers(last=last, version=version)
 
-    async def _kept(self, name: str, identity: str, label: Any, group: str | None) -> int:
+    async def _kept(self, served: Served, identity: str, label: Any, group: str | None) -> int:
         """Keep feedback; an answer that another process gave is known after its next tick."""
-        ledger = self._monitor.ledger(name)
-        await asyncio.to_thread(self._monitor.flush)
+        given = (served, identity, label, group)
         with contextlib.suppress(UnknownNameError):
-            return await asyncio.to_thread(ledger.feedback, identity, label, group)
+            return await self._fleet.ask(self._keep, *given)
         await asyncio.sleep(2 * TICK)
         try:
-            return await asyncio.to_thread(ledger.feedback, identity, label, group)
+            return await self._fleet.ask(self._keep, *given)
         except UnknownNameError as error:
+            _check_labels(label, served.classes)
             raise Refusal(404, str(error)) from None
+
+    def _keep(self, served: Served, identity: str, label: Any, group: str | None) -> int:
+        self._monitor.flush()
+        ledger = self._monitor.ledger(served.name)
+        _check_labels(label, self._classes(ledger, served, identity))
+        return ledger.feedback(identity, label, group)
+
+    def _classes(self, ledger: Ledger, served: Served, identity: str) -> Sequence[str]:
+        """Return what the version could have said that gave an answer, if it is known."""
+        for row in ledger.rows("SELECT version FROM answers WHERE id = ?", identity):
+            for here in self._shelf.versions(served.name):
+                if here.version == row["version"]:
+                    return here.classes
+            with contextlib.suppress(WorkbenchError, OSError):  # it is gone, or was a live model
+                name = served.model.partition("@")[0]
+                known = version(f"{name}@{row['version']}").preprocessing
+                return known.classes if known else ()
+        return ()
 
     def _compared(self, served: Served, challenge: Challenge, rule: Rule) -> JSON:
         verdict = self._verdict(served, challenge, rule)
@@ -240,22 +307,22 @@ class Watching:
         return judge(rule, scores)
 
 
-def _check_admin(request: Request) -> None:
-    if not request.is_admin:
-        raise Refusal(
-            403,
-            "this needs the administrator's token: start the service with admin_token=, or with "
-            "WORKBENCH_ADMIN_TOKEN, and send that one",
-        )
-
-
-def _check_labels(label: Any, served: Served) -> None:
+def _check_labels(label: Any, classes: Sequence[str]) -> None:
     """Raise where a label is none that the model could have said."""
-    if not served.classes:
-        return
     for one in label if isinstance(label, list) else [label]:
-        if one not in served.classes:
-            raise UnknownNameError("label", str(one), served.classes)
+        if classes and one not in classes:
+            raise Refusal(400, str(UnknownNameError("label", str(one), classes)))
+
+
+def _put(ref: str, served: Served) -> JSON:
+    """Return the order by which a version answers for the name of another."""
+    return {"do": "put", "ref": ref, "name": served.name}
+
+
+def _rolled_back(ref: str, why: str) -> tuple[str, str]:
+    """Return what an alias was on, and what it is on now."""
+    before = "{}@{}".format(*resolve(ref))
+    return before, rollback(ref, why=why).ref
 
 
 def _has_reference(served: Served) -> bool:
@@ -293,8 +360,8 @@ def _whole_number(query: JSON, name: str, default: int, *, most: int) -> int:
 
 
 async def _read(request: Request, known: set[str]) -> JSON:
-    """Return a request's JSON object; of an empty body an empty one."""
-    told: JSON = read_json((await request.body(most=_MAX_BODY)) or b"{}", dict)
+    """Return a request's JSON object, which has no other fields than these."""
+    told = await request.json(most=_MAX_BODY)
     for name in told:
         if name not in known:
             raise UnknownNameError("field", name, sorted(known))

@@ -26,7 +26,6 @@ _LEAVE = 20.0  # seconds that a run has to end when the host does; a cell has 10
 _LOOK_EVERY = 0.05  # seconds between two looks meanwhile
 _GONE = "the record of its run is gone or damaged"
 _LAST = 500  # characters of what a process said that left nothing else
-_NOT_THEIRS = {"WORKBENCH_ADMIN_TOKEN": ""}  # a notebook has no use for the service's own token
 
 _log = logging.getLogger("workbench.serving")
 _log.addHandler(logging.NullHandler())
@@ -91,7 +90,7 @@ class JobHost:
         if not (job.folder / "run.json").exists():
             return self._queue.settle(job, "failed", _GONE)
         try:
-            self._executor.submit(job.folder, _NOT_THEIRS)
+            self._executor.submit(job.folder, {})
         except OSError as error:  # the disk is full, or there are too many processes
             return self._queue.settle(job, "failed", f"its run could not be started: {error}")
         return self._mine.add(job.folder)

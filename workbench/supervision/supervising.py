@@ -14,6 +14,7 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from socket import socket
 from typing import Protocol
 
@@ -65,31 +66,23 @@ def supervise(
 
     Raises:
         RequestError: the port or the model is none.
-        ServiceError: the address cannot be listened on, the name is served already, or a worker
-            ended before it answered.
+        ServiceError: the address cannot be listened on, the name is served, or no worker answered.
     """
-    with contextlib.ExitStack() as start:
+    with contextlib.ExitStack() as end, contextlib.ExitStack() as start:
         start.enter_context(starting(check_name(plan.name), timeout=START + DRAIN))
         listener = listen(plan.host, port)
-        url = url_of(plan.host, listener.getsockname()[1])
-        listing = Listing(plan.name, url, plan.token, os.getpid(), plan.ref, stands_alone=True)
+        listing = _listing_of(plan, listener)
 
         def begun(model: str) -> None:
             write_listing(replace(listing, model=model))
             start.close()
             ready(replace(listing, model=model))
 
-        def changed(model: str) -> None:
-            with contextlib.suppress(OSError):  # a full disk is no reason to stop answering
-                write_listing(replace(listing, model=model))
-
         _forget(plan)
-        made = jobs() if jobs is not None else None
-        supervisor = Supervisor(plan, listener, begun=begun, changed=changed, jobs=made)
-        try:
-            supervisor.run()
-        finally:
-            remove_listing(listing)
+        host, changed = jobs() if jobs else None, partial(_change, listing)
+        supervisor = Supervisor(plan, listener, begun=begun, changed=changed, jobs=host)
+        end.callback(remove_listing, listing)
+        supervisor.run()
         return supervisor.interrupted
 
 
@@ -135,7 +128,7 @@ class Supervisor(Multiprocess):
         """
         try:
             self.init_processes()
-            while not self.should_exit.wait(_FIRST_LOOK if self._model is None else _LOOK):
+            while not self.should_exit.wait(self._pause):
                 self.handle_signals()
                 self.keep_subprocess_alive()
                 self._see_to_jobs()
@@ -153,10 +146,10 @@ class Supervisor(Multiprocess):
             WorkbenchError: it ended before all of them answered.
         """
         for place, worker in enumerate(self.processes):
-            worker.look()
+            worker.look(self._pause)
             if place in self._empty:
                 self._fill(place)
-            elif not worker.process.is_alive() or (worker.hangs and self._model is not None):
+            elif worker.hangs or not worker.process.is_alive():
                 self._lose(place, worker)
         self._compare()
 
@@ -177,6 +170,11 @@ class Supervisor(Multiprocess):
     def handle_hup(self) -> None:
         """End, since the terminal is gone."""
         self.handle_term()
+
+    @property
+    def _pause(self) -> float:
+        """Seconds between two looks."""
+        return _FIRST_LOOK if self._model is None else _LOOK
 
     def _see_to_jobs(self) -> None:
         """Let jobs go on; whatever becomes of them, the workers answer."""
@@ -218,7 +216,7 @@ class Supervisor(Multiprocess):
     def _lose(self, place: int, worker: Worker) -> None:
         """Give up a worker that hangs or is dead."""
         worker.look()  # its last words
-        how = "hangs and is killed" if worker.process.is_alive() else _end_of(worker)
+        how = "hung and was killed" if worker.process.is_alive() else _end_of(worker)
         worker.kill()
         worker.join()
         if self._model is None:
@@ -255,6 +253,18 @@ class Supervisor(Multiprocess):
                 worker.kill()
                 worker.join()
                 self.processes[place] = self._new()
+
+
+def _listing_of(plan: Plan, listener: socket) -> Listing:
+    """Return what the file of a service says while it starts."""
+    url = url_of(plan.host, listener.getsockname()[1])
+    return Listing(plan.name, url, plan.token, os.getpid(), plan.ref, stands_alone=True)
+
+
+def _change(listing: Listing, model: str) -> None:
+    """Let the file of a service say what answers now."""
+    with contextlib.suppress(OSError):  # a full disk is no reason to stop answering
+        write_listing(replace(listing, model=model))
 
 
 def _forget(plan: Plan) -> None:

@@ -24,6 +24,7 @@ from uvicorn.config import STARTUP_FAILURE, Config
 from uvicorn.supervisors.multiprocess import Process
 
 from workbench.errors import ServiceError, TamperedError, WorkbenchError
+from workbench.supervision.stderr import never_wait
 
 if TYPE_CHECKING:
     from workbench.serving.hosting import Server
@@ -32,8 +33,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Plan", "Said", "Worker", "log_to_stderr"]
 
-_HANGS = 40  # looks of the supervisor, four a second, after which silence is the end
-_STUCK = 240  # the same of one that is still loading, which may hold all threads up for a while
+_HANGS = 10.0  # seconds after which silence is the end
+_STUCK = 60.0  # the same of one that is still loading, which may hold all threads up for a while
 _LOOK = 0.1  # seconds between two looks of a worker at whether it is to end
 
 _log = logging.getLogger("workbench.serving")
@@ -49,6 +50,7 @@ class Plan:
         workers: how many there are.
         token: what requests carry.
         admin_token: what those carry that load and unload models; None lets nobody.
+        alias: what a promotion moves, where none is named.
         allowed_hosts: names that it may be asked by besides its own.
         follows: whether another version answers once the reference means another.
         notebooks: that may be executed as jobs, by name.
@@ -59,6 +61,7 @@ class Plan:
     workers: int
     token: str = field(repr=False)
     admin_token: str | None = field(default=None, repr=False)
+    alias: str = "champion"
     allowed_hosts: frozenset[str] = frozenset()
     follows: bool = False
     notebooks: Mapping[str, Path] = field(default_factory=dict)
@@ -67,12 +70,6 @@ class Plan:
     def name(self) -> str:
         """Of the service, and of its model."""
         return self.ref.partition("@")[0]
-
-    @property
-    def alias(self) -> str:
-        """What a promotion moves, where none is named: the alias that answers, if it is one."""
-        alias = self.ref.partition("@")[2]
-        return alias if alias and not alias.isdigit() else "champion"
 
 
 @dataclass(frozen=True)
@@ -102,7 +99,7 @@ class Worker(Process):
     def __init__(self, config: Config, sockets: list[socket], plan: Plan) -> None:
         self.plan, self.said = plan, Said()
         self.started = time.monotonic()
-        self._is_asked, self._silence = False, 0
+        self._is_asked, self._silence = False, 0.0  # seconds
         self._answering: Server | None = None  # in the process itself
         self._is_over = False
         super().__init__(config, sockets)
@@ -111,7 +108,7 @@ class Worker(Process):
 
     @property
     def hangs(self) -> bool:
-        """Whether it has said nothing for so many looks; the machine's own stalls do not count."""
+        """Whether it has said nothing for so long; the machine's own stalls do not count."""
         return self._silence > (_STUCK if self.said.model is None else _HANGS)
 
     def start(self) -> None:
@@ -120,15 +117,19 @@ class Worker(Process):
             super().start()
         self.child_conn.close()
 
-    def look(self) -> None:
-        """Take what it has said meanwhile, and ask how it is."""
+    def look(self, pause: float = 0.0) -> None:
+        """Take what it has said meanwhile, and ask how it is.
+
+        Args:
+            pause: seconds since the last look, had the machine not stalled.
+        """
         with contextlib.suppress(OSError, EOFError):  # it has ended
             while self.parent_conn.poll():
                 said: Said = self.parent_conn.recv()
                 self.said = said if self.said.failure is None else self.said
-                self._is_asked, self._silence = False, 0
+                self._is_asked, self._silence = False, 0.0
             if self._is_asked:
-                self._silence += 1
+                self._silence += pause
             else:
                 self.parent_conn.send(b"ping")
                 self._is_asked = True
@@ -213,6 +214,7 @@ class Worker(Process):
             orders=lambda shelf: Orders(shelf, _load),
             jobs=_jobs_of(plan),
             alias=plan.alias,
+            follows=plan.ref.partition("@")[2] if plan.follows else None,
         )
 
     def _end(self, *_: object) -> None:
@@ -247,7 +249,11 @@ def _jobs_of(plan: Plan) -> Jobs | None:
 
 
 def log_to_stderr() -> None:
-    """Let what a service logs be seen: nobody else's cell is there to be disturbed."""
+    """Let what a service logs be seen: nobody else's cell is there to be disturbed.
+
+    Nothing waits until it is.
+    """
+    never_wait()
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     for name in ("workbench.serving", "uvicorn"):
