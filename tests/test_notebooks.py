@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -25,6 +26,14 @@ SMALL: dict[str, dict[str, Any]] = {
     "05_cifar10_cnn": {"epochs": 0.5, "train_limit": 1000, "lenet_steps": 20},
 }
 each = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+quick = pytest.mark.parametrize(  # what executes them again; each run of 13 starts a service
+    "path",
+    [
+        pytest.param(path, marks=[pytest.mark.full] if path.stem.startswith("13") else [])
+        for path in NOTEBOOKS
+    ],
+    ids=lambda path: path.stem,
+)
 
 
 def code_cells(path: Path) -> list[Any]:
@@ -76,6 +85,7 @@ def test_notebook_reads_as_a_lesson(path: Path) -> None:
 def compared(tmp_path_factory: pytest.TempPathFactory) -> str:
     """What nbval says of each notebook, at its small size on one thread, and of a wrong one."""
     folder = tmp_path_factory.mktemp("compared")
+    shutil.copytree(NOTEBOOKS[0].parent / "jobs", folder / "jobs")  # that notebook 13 lists
     copies = [folder / path.name for path in NOTEBOOKS]
     for path, copy in zip(NOTEBOOKS, copies, strict=True):
         small = SMALL[path.stem]
@@ -103,7 +113,7 @@ def test_nbval_sees_a_changed_output(compared: str) -> None:
     assert said_of_cells("wrong", compared) == ["FAILED"]
 
 
-@each
+@quick
 def test_notebook_runs_twice_to_the_same_metrics(path: Path, warm: str | None) -> None:
     """In a kernel of its own and in a forked one."""
     first = run(path, **SMALL[path.stem])
@@ -121,7 +131,7 @@ def test_every_net_that_is_offered_can_be_trained(warm_single: str | None) -> No
     assert made.metrics["test_accuracy"] > 0.15  # a rate made for another net would stay at chance
 
 
-@each
+@quick
 def test_notebook_runs_whole_under_plain_papermill(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -295,7 +295,7 @@ def elsewhere() -> tuple[subprocess.Popen[str], str]:
 def test_a_name_served_by_another_process_is_an_error_until_that_ends() -> None:
     process, url = elsewhere()
     with process:
-        message = f"'m' runs at {url} already, in process {process.pid}: stop it (workbench stop"
+        message = f"'m' runs at {url} already, in process {process.pid}: stop it .workbench stop"
         with pytest.raises(ServiceError, match=message):
             serve(small_model(), name="m", example=ROWS)
         process.kill()

@@ -12,10 +12,7 @@ import threading
 import time
 from multiprocessing import util
 from queue import SimpleQueue
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from _typeshed import ReadableBuffer
+from typing import Any
 
 __all__ = ["Relay", "never_wait"]
 
@@ -63,7 +60,7 @@ class Relay(io.RawIOBase):
         """Return whether a terminal shows it."""
         return os.isatty(self._descriptor)
 
-    def write(self, part: ReadableBuffer, /) -> int:
+    def write(self, part: Any, /) -> int:
         """Take some bytes, or leave them out where too many wait."""
         taken = bytes(part)
         with self._lock:
