@@ -100,6 +100,7 @@ class _App:
         try:
             scope = request.scope
             route, request.params = self._routes.find(scope["method"], scope["path"])
+            route.check(request)
             return await route.endpoint(request)
         except Refusal as refusal:
             return refusal.answer()

@@ -165,7 +165,7 @@ def test_every_route_needs_the_administrator(site: JobSite, method: str, path: s
     assert site.ask(method, path, token="wrong" * 8)[0] == 401
     status, told = site.ask(method, path, token=TOKEN)
     assert status == 403
-    assert told["error"].startswith("jobs need the administrator's token: start the service")
+    assert told["error"].startswith("this needs the administrator's token: start the service")
 
 
 @pytest.mark.parametrize(

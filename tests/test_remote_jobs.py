@@ -97,7 +97,7 @@ def test_a_refusal_is_raised_with_the_services_reason(
 ) -> None:
     with pytest.raises(kind, match=reason):
         ask(remote_of(site.port))
-    with pytest.raises(RequestError, match="jobs need the administrator's token"):
+    with pytest.raises(RequestError, match="this needs the administrator's token"):
         ask(remote_of(site.port, TOKEN))
 
 

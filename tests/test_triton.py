@@ -1,10 +1,14 @@
-"""Triton's own clients, unmodified: every method works, or is answered by 501 and says why."""
+"""Triton's own clients, unmodified: every method works, or is answered by 501 and says why.
+
+In a kernel, and by `workbench serve` with two workers.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import inspect
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +18,13 @@ import pytest
 import torch
 import tritonclient.http as sync
 from asking import ROWS, small_model
+from supervised import serving
 from torch import nn
 from tritonclient.http import aio
 from tritonclient.utils import InferenceServerException
 
-from workbench.registry import publish
-from workbench.serving import Service, serve
+from workbench.registry import list_models, publish
+from workbench.serving import Listing, Service, serve
 
 NOT_OFFERED: dict[str, tuple[Any, ...]] = {
     "get_trace_settings": ("small",),
@@ -36,10 +41,10 @@ NOT_OFFERED: dict[str, tuple[Any, ...]] = {
 OFFERED: dict[str, tuple[Any, ...]] = {
     "is_server_live": (),
     "is_server_ready": (),
-    "is_model_ready": ("small", "0"),
+    "is_model_ready": ("small", "1"),
     "get_server_metadata": (),
     "get_model_metadata": ("small",),
-    "get_model_config": ("small", "0"),
+    "get_model_config": ("small", "1"),
     "get_model_repository_index": (),
     "get_inference_statistics": ("small",),
     "load_model": ("kept",),
@@ -76,24 +81,40 @@ def _shared_home(_own_home: None, home: str, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("WORKBENCH_HOME", home)
 
 
-@pytest.fixture(scope="module")
-def served(home: str) -> Iterator[Service]:
+EXAMPLES: dict[str, tuple[nn.Module, Any]] = {
+    "small": (small_model(), ROWS),
+    "kept": (small_model(), ROWS),
+    "pair": (Pair(), {"number": torch.zeros(1, 2), "text": ["a"]}),
+    "numbers": (Half(), {"x": torch.zeros(1, 2, dtype=torch.int64)}),
+    "brain": (Half(), {"x": torch.zeros(1, 2, dtype=torch.bfloat16)}),
+}
+
+
+@pytest.fixture(scope="module", params=["kernel", "workers"])
+def served(home: str, request: pytest.FixtureRequest) -> Iterator[Service | Listing]:
     """Serve several models by one server, whose administrator the clients are."""
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, ExitStack() as stack:
         patch.setenv("WORKBENCH_HOME", home)
-        publish(small_model(), "kept", example=ROWS)
-        pair = {"number": torch.zeros(1, 2), "text": ["a"]}
-        with (
-            serve(small_model(), name="small", example=ROWS, admin_token="admin") as service,
-            serve(Pair(), name="pair", example=pair),
-            serve(Half(), name="numbers", example={"x": torch.zeros(1, 2, dtype=torch.int64)}),
-            serve(Half(), name="brain", example={"x": torch.zeros(1, 2, dtype=torch.bfloat16)}),
-        ):
+        patch.setenv("WORKBENCH_ADMIN_TOKEN", "admin")
+        if not list_models():
+            for name, (model, example) in EXAMPLES.items():
+                publish(model, name, example=example)
+        if request.param == "kernel":
+            service = stack.enter_context(serve("small", admin_token="admin"))
+            for name in ("pair", "numbers", "brain"):
+                stack.enter_context(serve(name))
             yield service
+        else:
+            listing = stack.enter_context(serving("small", "--workers", "2")).service()
+            with sync.InferenceServerClient(listing.url.removeprefix("http://")) as made:
+                made.register_plugin(Admin())
+                for name in ("pair", "numbers", "brain"):
+                    made.load_model(name)
+            yield listing
 
 
 @pytest.fixture
-def client(served: Service) -> Iterator[sync.InferenceServerClient]:
+def client(served: Service | Listing) -> Iterator[sync.InferenceServerClient]:
     with sync.InferenceServerClient(served.url.removeprefix("http://")) as made:
         made.register_plugin(Admin())
         yield made
@@ -115,7 +136,7 @@ def test_every_method_of_both_clients_is_looked_at() -> None:
 
 
 @pytest.mark.parametrize("name", OFFERED)
-def test_it_works(client: sync.InferenceServerClient, served: Service, name: str) -> None:
+def test_it_works(client: sync.InferenceServerClient, served: Service | Listing, name: str) -> None:
     client.load_model("kept")
     said = getattr(client, name)(*OFFERED[name])
     assert said is not False
@@ -125,7 +146,7 @@ def test_it_works(client: sync.InferenceServerClient, served: Service, name: str
 
 @pytest.mark.parametrize("name", NOT_OFFERED)
 def test_it_is_refused_by_501(
-    client: sync.InferenceServerClient, served: Service, name: str
+    client: sync.InferenceServerClient, served: Service | Listing, name: str
 ) -> None:
     for call in (
         lambda: getattr(client, name)(*NOT_OFFERED[name]),
@@ -136,7 +157,7 @@ def test_it_is_refused_by_501(
         assert failed.value.status() == "501"
 
 
-async def aio_call(service: Service, name: str, *given: Any, **more: Any) -> Any:
+async def aio_call(service: Service | Listing, name: str, *given: Any, **more: Any) -> Any:
     async with aio.InferenceServerClient(service.url.removeprefix("http://")) as client:
         client.register_plugin(Admin())
         return await getattr(client, name)(*given, **more)
@@ -151,7 +172,10 @@ def tensor(name: str, array: np.ndarray[Any, Any], datatype: str, *, binary: boo
 @pytest.mark.parametrize("binary", [True, False])
 @pytest.mark.parametrize("compression", [None, "gzip", "deflate"])
 def test_rows_are_answered_however_they_come(
-    client: sync.InferenceServerClient, served: Service, binary: bool, compression: str | None
+    client: sync.InferenceServerClient,
+    served: Service | Listing,
+    binary: bool,
+    compression: str | None,
 ) -> None:
     rows = np.tile(ROWS.numpy(), (400, 1))  # enough that the answer is worth packing
     inputs, outputs = (
@@ -210,7 +234,9 @@ def test_classification_names_the_classes(client: sync.InferenceServerClient) ->
     assert [int(index) for _, index, *_ in tops] == best
 
 
-def test_an_error_says_what_is_wrong(client: sync.InferenceServerClient, served: Service) -> None:
+def test_an_error_says_what_is_wrong(
+    client: sync.InferenceServerClient, served: Service | Listing
+) -> None:
     wrong = [tensor("input", np.zeros((1, 3), np.float32), "FP32")]
     for call in (
         lambda: client.infer("small", wrong),

@@ -310,6 +310,22 @@ class Ledger(LedgerFile):
         found = self.rows("SELECT * FROM orders WHERE number > ? ORDER BY number", after)
         return [(row["number"], _read(row["content"])) for row in found]
 
+    def last_order(self) -> int:
+        """Return the greatest number that an order of this file ever had; 0 before any."""
+        (found,) = self.rows(
+            "SELECT coalesce(max(seq), 0) AS last FROM sqlite_sequence WHERE name = 'orders'"
+        )
+        return int(found["last"])
+
+    def version_of(self, id: str) -> str | None:
+        """Return the version that gave an answer, in digits; None of one that is not known.
+
+        Args:
+            id: of the request.
+        """
+        found = self.rows("SELECT version FROM answers WHERE id = ?", id)
+        return found[0]["version"] if found else None
+
     def begin(self, workers: int) -> None:
         """Begin a life of the service: orders and workers of the one before are forgotten.
 

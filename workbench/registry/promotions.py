@@ -11,7 +11,7 @@ from workbench.registry.folders import check_name, names, numbers
 from workbench.registry.versions import ModelVersion, version
 from workbench.types import JSON
 
-__all__ = ["demote", "history", "promote", "restore", "retire", "rollback"]
+__all__ = ["demote", "history", "promote", "restore", "retire", "rollback", "version_before"]
 
 
 def promote(ref: str, alias: str, *, why: str = "", evidence: JSON | None = None) -> ModelVersion:
@@ -86,11 +86,9 @@ def rollback(ref: str, *, why: str = "") -> ModelVersion:
             retired since.
         TamperedError: a file of that version is not what was published, or the log is damaged.
     """
-    name, _, alias = ref.partition("@")
     _check_told(why, None)
-    _check_known(name)
-    made = version(f"{name}@{_before(standing(name), name, alias)}")
-    made.check()
+    name, _, alias = ref.partition("@")
+    made = version_before(ref)
 
     def back(now: Standing) -> JSON:
         if _before(now, name, alias) != made.version:
@@ -104,6 +102,23 @@ def rollback(ref: str, *, why: str = "") -> ModelVersion:
         return {"event": "promote", **where, "why": why, "evidence": _metrics(made, before)}
 
     append(name, back)
+    return made
+
+
+def version_before(ref: str) -> ModelVersion:
+    """Return the version that a rollback of an alias leads to.
+
+    Args:
+        ref: `"name@champion"`.
+
+    Raises:
+        RequestError: there is no such model or alias, or it was on no version before.
+        TamperedError: a file of that version is not what was published, or the log is damaged.
+    """
+    name, _, alias = ref.partition("@")
+    _check_known(name)
+    made = version(f"{name}@{_before(standing(name), name, alias)}")
+    made.check()
     return made
 
 

@@ -8,7 +8,7 @@ import logging
 import time
 import traceback
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import IO
 
 from starlette.requests import ClientDisconnect
@@ -117,9 +117,8 @@ class Application:
         watching = Watching(shelf, monitor, self.fleet, alias=alias, follows=follows)
         repository = Repository(shelf, self.fleet, follows=follows)
         self._jobs = jobs
-        of_jobs = [replace(route, admin=True) for route in (jobs.routes() if jobs else ())]
-        table = [*self._table(answering, repository), *watching.routes(), *of_jobs]
-        self._routes = Routes(table)
+        more = [*watching.routes(), *(jobs.routes() if jobs else ())]
+        self._routes = Routes([*self._table(answering, repository), *more])
         guard = Guard(
             self, token=token, admin_token=admin_token, host=host, allowed_hosts=allowed_hosts
         )
@@ -177,7 +176,7 @@ class Application:
             route, request.params = self._routes.find(
                 request.scope["method"], request.scope["path"]
             )
-            _check_admin(route, request)
+            route.check(request)
         except Refusal as refusal:
             return refusal.answer()
         counters = self.shelf.counters.get(request.params.get("model", ""))
@@ -351,15 +350,6 @@ class Application:
 
     async def _v1_metadata(self, request: Request) -> Answer:
         return json_answer(v1_metadata(self._named(request)))
-
-
-def _check_admin(route: Route, request: Request) -> None:
-    if route.admin and not request.is_admin:
-        raise Refusal(
-            403,
-            "this needs the administrator's token: start the service with admin_token=, or with "
-            "WORKBENCH_ADMIN_TOKEN in its environment, and send that one",
-        )
 
 
 async def _refuse(request: Request) -> Answer:

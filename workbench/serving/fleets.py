@@ -34,8 +34,6 @@ _HEARTBEAT = 5.0  # seconds after which counts are written again that have not c
 _CLERKS = 2  # threads that ask ledgers, each of which may have to wait for another process
 _LINE = 32  # requests that may wait for them
 
-_LAST = "SELECT coalesce(max(seq), 0) AS last FROM sqlite_sequence WHERE name = 'orders'"
-
 _log = logging.getLogger("workbench.serving")
 
 _T = TypeVar("_T")
@@ -86,8 +84,8 @@ class Fleet:
         """Carry out what was ordered meanwhile."""
         if self._ledger is None:
             return
-        (sequence,) = self._ledger.rows(_LAST)
-        self._applied = min(self._applied, sequence["last"])  # less: a damaged one was moved away
+        last = self._ledger.last_order()
+        self._applied = min(self._applied, last)  # less: a damaged ledger was moved away
         for number, order in self._ledger.orders(self._applied):
             try:
                 self._orders.carry_out(order)

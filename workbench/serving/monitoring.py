@@ -225,7 +225,7 @@ class Monitor:
 
     def _looked(self, served: Served, notes: Sequence[Note]) -> list[Looked]:
         """Return how some rows of one version are distributed over the bins of its reference."""
-        known, reference = served.preprocessing, self._reference(served)
+        known, reference = served.preprocessing, self.reference(served)
         if known is None or reference is None:
             return []
         budget = self._budgets[served.name, served.version]
@@ -246,7 +246,7 @@ class Monitor:
                 ledger.begin(1)
         return self._ledgers[name]
 
-    def _reference(self, served: Served) -> Reference | None:
+    def reference(self, served: Served) -> Reference | None:
         """Return the reference of a version; a live model has none."""
         key = served.name, served.version
         if key not in self._references:

@@ -134,6 +134,19 @@ class Route:
     counted: bool = False
     admin: bool = False
 
+    def check(self, request: Request) -> None:
+        """Raise where a request may not come here.
+
+        Raises:
+            Refusal: 403, it came without the administrator's token.
+        """
+        if self.admin and not request.is_admin:
+            raise Refusal(
+                403,
+                "this needs the administrator's token: start the service with admin_token=, or "
+                "with WORKBENCH_ADMIN_TOKEN in its environment, and send that one",
+            )
+
 
 class Routes:
     """The table of routes.

@@ -18,7 +18,7 @@ from workbench.errors import (
 from workbench.registry import promote, resolve, version
 from workbench.registry.drifts import WINDOW
 from workbench.registry.ledgers import Ledger
-from workbench.registry.promotions import rollback
+from workbench.registry.promotions import rollback, version_before
 from workbench.registry.verdicts import Rule, Verdict, judge
 from workbench.serving.answers import Answer, Refusal, json_answer
 from workbench.serving.fleets import Fleet
@@ -167,13 +167,11 @@ class Watching:
         told = await _read(request, {"alias", "why"})
         alias, why = told.get("alias", self._alias), told.get("why", "")
         name = _registered(served)
-        before, now = await asyncio.to_thread(_rolled_back, f"{name}@{alias}", why)
-        try:
-            await self._fleet.check(_put(now, served))
-        except Exception as error:
-            reason = f"{now} cannot be loaded: {error}"[:500]
-            await asyncio.to_thread(lambda: promote(before, alias, why=reason))
-            raise
+        ref = f"{name}@{alias}"
+        before = "{}@{}".format(*await asyncio.to_thread(resolve, ref))
+        now = (await asyncio.to_thread(version_before, ref)).ref
+        await self._fleet.check(_put(now, served))
+        await asyncio.to_thread(lambda: rollback(ref, why=why))
         answer = {"now": now, "before": before}
         return json_answer({**answer, **await self._moved(alias, now, served)})
 
@@ -243,7 +241,7 @@ class Watching:
             **self._watched(served),
             "windows": ledger.windows(version=served.version),
             "looking": {"rows": ledger.looking(served.version), "window": WINDOW}
-            if _has_reference(served)
+            if self._monitor.reference(served)
             else None,
             "challenger": None if challenge is None else self._compared(served, challenge, Rule()),
             "log": {"dropped": self._monitor.dropped, "trouble": self._monitor.trouble},
@@ -273,14 +271,13 @@ class Watching:
 
     def _classes(self, ledger: Ledger, served: Served, identity: str) -> Sequence[str]:
         """Return what the version could have said that gave an answer, if it is known."""
-        for row in ledger.rows("SELECT version FROM answers WHERE id = ?", identity):
-            for here in self._shelf.versions(served.name):
-                if here.version == row["version"]:
-                    return here.classes
-            with contextlib.suppress(WorkbenchError, OSError):  # it is gone, or was a live model
-                name = served.model.partition("@")[0]
-                known = version(f"{name}@{row['version']}").preprocessing
-                return known.classes if known else ()
+        number = ledger.version_of(identity)
+        for here in self._shelf.versions(served.name):
+            if here.version == number:
+                return here.classes
+        with contextlib.suppress(WorkbenchError, OSError):  # it is gone, or was a live model
+            known = version(f"{served.model.partition('@')[0]}@{number}").preprocessing
+            return known.classes if known else ()
         return ()
 
     def _compared(self, served: Served, challenge: Challenge, rule: Rule) -> JSON:
@@ -317,19 +314,6 @@ def _check_labels(label: Any, classes: Sequence[str]) -> None:
 def _put(ref: str, served: Served) -> JSON:
     """Return the order by which a version answers for the name of another."""
     return {"do": "put", "ref": ref, "name": served.name}
-
-
-def _rolled_back(ref: str, why: str) -> tuple[str, str]:
-    """Return what an alias was on, and what it is on now."""
-    before = "{}@{}".format(*resolve(ref))
-    return before, rollback(ref, why=why).ref
-
-
-def _has_reference(served: Served) -> bool:
-    """Return whether there is anything that drift is measured from; a live model has nothing."""
-    with contextlib.suppress(WorkbenchError):  # the version is gone, and answers still
-        return served.version != "0" and version(served.model).reference is not None
-    return False
 
 
 def _registered(served: Served) -> str:
