@@ -31,10 +31,13 @@ ROWS: Sequence[Sequence[str]] = (
 
 FOLDERS: Mapping[str, Sequence[str]] = {
     "datasets": ("folders", "readers", "splits", "sources", "store", "bundled", "line", "cifar10",
-                 "catalogue"),
+                 "fashion_mnist", "wide", "catalogue"),
     "models": ("linear", "mlp", "images", "lenet", "starts", "norms", "convnet", "catalogue",
                "summaries"),
-    "evaluation": ("metrics", "losses", "inference", "calls", "plots", "evaluations"),
+    "evaluation": ("metrics", "losses", "inference", "calls", "significance", "curves",
+                   "calibration", "given", "answers", "examples", "plots", "curve_plots",
+                   "intervals", "slicing", "panels", "comparing", "evaluations", "diagnosing",
+                   "corruptions"),
     "training": ("schedules", "augmentations", "averages", "histories", "phases", "settings",
                  "checkpoints", "reins", "trainings", "live", "clocks", "callbacks", "batches",
                  "dropout", "optimizers", "objectives", "pulses", "jobs", "scores", "watchers",

@@ -103,6 +103,60 @@ def test_mistakes_are_the_wrong_rows_worst_first(columns: int) -> None:
     assert (table["true"] != table["predicted"]).all()
 
 
+@pytest.mark.parametrize("columns", [1, 2, 4])
+def test_examples_are_the_rows_in_their_order(columns: int) -> None:
+    logits, targets = 3 * torch.randn(60, columns), torch.randint(max(2, columns), (60,))
+    found = said(logits, targets, NAMES[: max(2, columns)])
+    table = found.examples
+    assert table["row"].tolist() == list(range(60))
+    assert table["true"].tolist() == [NAMES[i] for i in targets.tolist()]
+    assert table["predicted"].tolist() == [NAMES[i] for i in found.predicted.tolist()]
+    assert table["right"].mean() == found.accuracy
+    assert table["loss"].mean() == pytest.approx(found.loss, rel=1e-5)
+    np.testing.assert_allclose(np.exp(-table["loss"]), table["p_true"])
+    assert (table["p_predicted"] >= table["p_true"]).all()
+    wrong = table[~table["right"]].sort_values("loss", ascending=False, kind="stable")
+    assert found.mistakes["row"].tolist() == wrong["row"].tolist()
+
+
+def test_examples_of_outputs_that_are_not_finite_can_be_looked_at() -> None:
+    split = Split(torch.zeros(2, 1), torch.tensor([1, 1]), NAMES[:2])
+    found = Evaluation(split, torch.tensor([[float("nan"), 0.0], [0.0, 1.0]]))
+    assert found.examples["loss"].isna().tolist() == [True, False]
+    assert found.mistakes["row"].tolist() == [0]
+
+
+@pytest.mark.parametrize("width", [1, 2])
+def test_residuals_are_what_is_left_of_the_truth(width: int) -> None:
+    outputs, targets = torch.randn(9, width), torch.randn(9, width)
+    found = said(outputs, targets if width > 1 else targets[:, 0])
+    ends = ["_0", "_1"] if width > 1 else [""]
+    for i, end in enumerate(ends):
+        residual = (targets[:, i].double() - outputs[:, i].double()).numpy()
+        np.testing.assert_allclose(found.examples[f"residual{end}"], residual)
+    assert len(found.examples.columns) == 1 + 3 * width
+    picture = found.plot_residuals()
+    assert picture._repr_png_().startswith(b"\x89PNG")
+    assert [axes.get_xlabel() for axes in picture.axes[:2]] == [
+        f"true{ends[0]}",
+        f"predicted{ends[0]}",
+    ]
+
+
+def test_intervals_slices_and_comparisons_are_asked_of_an_evaluation() -> None:
+    targets = torch.arange(40) % 2
+    right, wrong = torch.eye(2)[targets], torch.eye(2)[1 - targets]
+    found = said(torch.cat([right[:30], wrong[30:]]), targets, NAMES[:2])
+    low, high = found.interval("accuracy", level=0.9, resamples=200, seed=1)
+    assert low < found.accuracy < high
+    assert found.interval(level=0.9, resamples=200, seed=1) == (low, high)
+    parts = found.slices(["early"] * 30 + ["late"] * 10)
+    assert parts["accuracy"].to_dict() == {"early": 1.0, "late": 0.0}
+    assert Evaluation(found.split, right).against(found).only_first == 10
+    values = said(torch.arange(10.0)[:, None], torch.zeros(10))
+    assert values.margin(level=0.5) == 5.0
+
+
 def test_the_headlines_are_the_figures() -> None:
     found = said(torch.eye(2), torch.tensor([0, 1]), NAMES[:2])
     assert list(found.metrics) == ["loss", "accuracy", "precision", "recall", "f1"]
@@ -224,17 +278,38 @@ def test_rows_of_another_shape_are_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["accuracy", "confusion", "per_class", "precision", "mistakes", "probabilities"]
+    "name",
+    [
+        *("accuracy", "confusion", "per_class", "precision", "mistakes", "probabilities"),
+        *("predicted", "brier"),
+    ],
 )
 def test_a_regression_has_no_figures_of_classes(name: str) -> None:
     with pytest.raises(RequestError, match=r"a regression has no .*: ask for mse, mae or r2"):
         getattr(said(torch.ones(2, 1), torch.ones(2)), name)
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("roc", "roc_auc", "precision_recall", "average_precision", "calibration"),
+        *("calibration_error", "temperature", "plot_roc", "plot_precision_recall"),
+        *("plot_calibration", "plot_confusion", "plot_per_class", "plot_mistakes"),
+    ],
+)
+def test_a_regression_has_no_curves_of_classes(name: str) -> None:
+    found = said(torch.ones(2, 1), torch.ones(2))
+    with pytest.raises(RequestError, match=r"a regression has no .*: ask for mse, mae or r2"):
+        getattr(found, name)()
+
+
 @pytest.mark.parametrize("name", ["mse", "mae", "r2"])
 def test_a_classification_has_no_residuals(name: str) -> None:
+    found = said(torch.eye(2), torch.tensor([0, 1]), NAMES[:2])
     with pytest.raises(RequestError, match=f"a classification has no {name}: ask for accuracy"):
-        getattr(said(torch.eye(2), torch.tensor([0, 1]), NAMES[:2]), name)
+        getattr(found, name)
+    with pytest.raises(RequestError, match="a classification has no plot_residuals: ask for acc"):
+        found.plot_residuals()
 
 
 def test_classes_other_than_the_models_are_refused() -> None:

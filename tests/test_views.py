@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from kernels import Kernel
 from PIL import Image
 
-from workbench import dataset, fit
+from workbench import dataset, fit, load
 from workbench.models import build
 from workbench.training import History, Training
 from workbench.widgets import TrainingView, still
@@ -164,6 +164,12 @@ def test_a_picture_is_of_bounded_size(n: int) -> None:
     content = still(trainings)._repr_png_()
     assert Image.open(io.BytesIO(content)).size == (720, 256)
     assert len(content) < 60_000
+
+
+def test_the_picture_of_a_regression_without_validation_is_its_loss_alone() -> None:
+    line = load("line")
+    training = fit(build("linear", line), line, epochs=2)
+    assert [axes.get_ylabel() for axes in still([training]).axes] == ["loss"]
 
 
 def test_a_view_that_fails_does_not_stop_the_others(caplog: pytest.LogCaptureFixture) -> None:

@@ -4,8 +4,11 @@ from .datasets import dataset as dataset
 from .datasets import load as load
 from .evaluation import Evaluation as Evaluation
 from .evaluation import Prediction as Prediction
+from .evaluation import diagnose as diagnose
 from .evaluation import evaluate as evaluate
+from .evaluation import learning_curve as learning_curve
 from .evaluation import predict as predict
+from .evaluation import robustness as robustness
 from .journal import record as record
 from .models import build as build
 from .models import summary as summary

@@ -6,7 +6,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-__all__ = ["class_scores", "confusion_matrix", "r_squared"]
+__all__ = ["class_rates", "class_scores", "confusion_matrix", "explained", "r_squared"]
 
 
 def confusion_matrix(targets: Tensor, predicted: Tensor, n_classes: int) -> Tensor:
@@ -29,16 +29,21 @@ def class_scores(confusion: Tensor, classes: tuple[str, ...]) -> pd.DataFrame:
         confusion: counts shaped (classes, classes), row the true class.
         classes: the names, which become the index.
     """
-    hits = confusion.diagonal().double()
-    precision = _ratio(hits, confusion.sum(0).double())
-    recall = _ratio(hits, confusion.sum(1).double())
-    scores = {
-        "precision": precision,
-        "recall": recall,
-        "f1": _ratio(2 * precision * recall, precision + recall),
-        "support": confusion.sum(1),
-    }
+    scores = {**class_rates(confusion), "support": confusion.sum(1)}
     return pd.DataFrame({k: v.numpy() for k, v in scores.items()}, index=list(classes))
+
+
+def class_rates(confusion: Tensor) -> dict[str, Tensor]:
+    """Return precision, recall and F1 by name, each shaped (..., classes), in float64.
+
+    Args:
+        confusion: counts shaped (..., classes, classes), the true class before the predicted one.
+    """
+    hits = confusion.diagonal(dim1=-2, dim2=-1).double()
+    precision = _ratio(hits, confusion.sum(-2).double())
+    recall = _ratio(hits, confusion.sum(-1).double())
+    f1 = _ratio(2 * precision * recall, precision + recall)
+    return {"precision": precision, "recall": recall, "f1": f1}
 
 
 def r_squared(targets: Tensor, outputs: Tensor) -> float:
@@ -49,9 +54,18 @@ def r_squared(targets: Tensor, outputs: Tensor) -> float:
     targets, outputs = targets.double(), outputs.double().reshape(targets.shape)
     residual = (targets - outputs).square().sum(0)
     total = (targets - targets.mean(0)).square().sum(0)
+    return float(explained(residual, total).mean())
+
+
+def explained(residual: Tensor, total: Tensor) -> Tensor:
+    """Return the share of sums of squares that is not left over, as `r_squared` takes it.
+
+    Args:
+        residual: what is left over, of any shape.
+        total: about the mean, shaped likewise.
+    """
     exact = (residual == 0).double()
-    score = torch.where(total > 0, 1 - residual / total.clamp_min(1e-300), exact)
-    return float(score.mean())
+    return torch.where(total > 0, 1 - residual / total.clamp_min(1e-300), exact)
 
 
 def _ratio(a: Tensor, b: Tensor) -> Tensor:

@@ -12,17 +12,15 @@ import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from statistics import NormalDist
 from typing import Any, Literal
 
 from workbench.errors import RequestError
+from workbench.evaluation.significance import LEVEL, mcnemar, paired_t, wilson
 from workbench.types import JSON
 
 __all__ = ["Kind", "Rule", "Scores", "Verdict", "interval", "judge", "spread"]
 
 Kind = Literal["accuracy", "error"]
-_CONFIDENCE = 0.95
-_Z = NormalDist().inv_cdf(0.5 + _CONFIDENCE / 2)
 _MOST_LABELS = 1_000_000
 
 
@@ -123,10 +121,7 @@ def interval(right: int, n: int) -> list[float]:
         right: how many were.
         n: of how many, one or more.
     """
-    share, z2 = right / n, _Z * _Z  # by hand: scipy.stats takes most of a second to import
-    middle = (share + z2 / (2 * n)) / (1 + z2 / n)
-    half = _Z / (1 + z2 / n) * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n))
-    return [max(0.0, middle - half), min(1.0, middle + half)]
+    return [*wilson(right, n)]
 
 
 def spread(total: float, squares: float, n: int) -> list[float] | None:
@@ -143,7 +138,7 @@ def spread(total: float, squares: float, n: int) -> list[float] | None:
         return None
     mean = total / n
     variance = max(0.0, squares - total * mean) / (n - 1)
-    half = float(stdtrit(n - 1, 0.5 + _CONFIDENCE / 2)) * math.sqrt(variance / n)
+    half = float(stdtrit(n - 1, 0.5 + LEVEL / 2)) * math.sqrt(variance / n)
     return [max(0.0, mean - half), mean + half]
 
 
@@ -183,20 +178,18 @@ def _figures(kind: Kind, found: Sequence[float]) -> JSON:
 
 def _p(scores: Scores, champion: Sequence[float], challenger: Sequence[float]) -> float:
     """Return how likely so large a difference is between two equal versions."""
-    from scipy import stats
-
     if min(len(champion), len(challenger)) < 2:
         return 1.0
+    if scores.mode == "shadow" and scores.kind == "accuracy":
+        pairs = list(zip(champion, challenger, strict=True))
+        return mcnemar(pairs.count((1.0, 0.0)), pairs.count((0.0, 1.0)))
+    if scores.mode == "shadow":
+        return paired_t(champion, challenger)
+    from scipy import stats
+
     if scores.kind == "accuracy":
-        if scores.mode == "shadow":
-            pairs = list(zip(champion, challenger, strict=True))
-            won, lost = pairs.count((0.0, 1.0)), pairs.count((1.0, 0.0))
-            return float(stats.binomtest(won, won + lost).pvalue) if won + lost else 1.0
         table = [[sum(side), len(side) - sum(side)] for side in (champion, challenger)]
         return float(stats.fisher_exact(table).pvalue)
     with warnings.catch_warnings(action="ignore"):  # of values without any spread
-        if scores.mode == "shadow":
-            found: Any = stats.ttest_rel(challenger, champion)
-        else:
-            found = stats.ttest_ind(challenger, champion, equal_var=False)
+        found: Any = stats.ttest_ind(challenger, champion, equal_var=False)
     return 1.0 if math.isnan(found.pvalue) else float(found.pvalue)
