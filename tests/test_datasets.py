@@ -24,7 +24,7 @@ from workbench.errors import RequestError, UnknownNameError
 from workbench.home import data_home
 from workbench.journal import read_lines
 
-SMALL = ("breast_cancer", "diabetes", "digits", "line")
+SMALL = ("breast_cancer", "diabetes", "digits", "line", "wide", "wide_nonlinear")
 
 
 def test_line_is_five_points() -> None:
@@ -110,7 +110,7 @@ def test_a_fingerprint_tells_content_and_cut() -> None:
         load("digits", validation=v, train_limit=n).fingerprint
         for v, n in ((None, None), (100, None), (100, 50), (100, 51))
     ]
-    assert len({*prints, *(load(name).fingerprint for name in SMALL)}) == 7
+    assert len({*prints, *(load(name).fingerprint for name in SMALL)}) == 9
     assert load("digits", validation=0, train_limit=1437).fingerprint == prints[0]
     assert load("digits", validation=100, train_limit=1337).fingerprint == prints[1]
     assert fetch("digits").fingerprint == prints[0]
@@ -175,7 +175,7 @@ def test_cifar10_is_mapped_and_cannot_be_written_to() -> None:
 def test_the_list_says_what_is_cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORKBENCH_DATA", str(tmp_path))
     rows = {row["name"]: row for row in list_datasets()}
-    assert sorted(rows) == ["breast_cancer", "cifar10", "diabetes", "digits", "line"]
+    assert sorted(rows) == sorted({*SMALL, "cifar10", "fashion_mnist"})
     file = tmp_path / "cifar10" / "cifar10.safetensors"
     missing = {"cached": False, "bytes": None, "path": str(file)}
     assert {key: rows["cifar10"][key] for key in missing} == missing
@@ -208,7 +208,7 @@ def test_the_command_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     lines = CliRunner().invoke(app, []).stdout.splitlines()
     assert lines[0].split() == ["NAME", "TRAIN", "VALIDATION", "TEST", "SHAPE", "CACHED", "SIZE"]
     assert lines[2].split() == ["cifar10", "45,000", "5,000", "10,000", "32×32×3", "no", "-"]
-    assert lines[5].split() == ["line", "5", "0", "0", "1", "-", "-"]
+    assert lines[6].split() == ["line", "5", "0", "0", "1", "-", "-"]
     assert json.loads(CliRunner().invoke(app, ["--json"]).stdout) == list_datasets()
 
 

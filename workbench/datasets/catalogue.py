@@ -48,7 +48,12 @@ _ENTRIES = {
     "cifar10": _Entry("cifar10", 50_000, 10_000, (32, 32, 3), validation=5_000, fetched=True),
     "diabetes": _Entry("bundled", 354, 88, (10,)),
     "digits": _Entry("bundled", 1_437, 360, (8, 8)),
+    "fashion_mnist": _Entry(
+        "fashion_mnist", 60_000, 10_000, (28, 28), validation=5_000, fetched=True
+    ),
     "line": _Entry("line", 5, 0, (1,)),
+    "wide": _Entry("wide", 5_000, 2_000, (1_000,), validation=1_000),
+    "wide_nonlinear": _Entry("wide", 5_000, 2_000, (1_000,), validation=1_000),
 }
 
 
@@ -58,7 +63,7 @@ def load(name: str, *, validation: int | None = None, train_limit: int | None = 
     Args:
         name: one of `list_datasets()`.
         validation: rows to cut from train, stratified by class, always the same ones; 0 for none,
-            None for the dataset's own default (5,000 for cifar10, 0 for the small ones).
+            None for the dataset's own default (5,000 of those fetched, 1,000 of the wide, else 0).
         train_limit: rows of train to keep after that cut, stratified; None for all.
 
     Raises:

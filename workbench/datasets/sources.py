@@ -28,6 +28,7 @@ __all__ = [
     "Arrays",
     "Expected",
     "Source",
+    "apt_download",
     "check_arrays",
     "check_md5",
     "download",
@@ -40,11 +41,12 @@ __all__ = [
 Arrays = dict[str, "np.ndarray[Any, np.dtype[Any]]"]
 
 _CONNECT, _READ = 5.0, 15.0  # seconds without an answer, or without a byte, that mean "dead"
-_SILENCE = 30.0  # seconds that npm may go without a new byte on disk
+_SILENCE = 30.0  # seconds that npm or apt may go without a new byte on disk
 _NPM = (  # one quick retry: npm's own patience is minutes
     *("pack", "--ignore-scripts", "--loglevel=error", "--no-update-notifier"),
     *("--fetch-retries=1", "--fetch-retry-mintimeout=1000", "--cache=cache"),
 )
+_APT = ("-q", "-o", "Acquire::Retries=1", "-o", f"Acquire::http::Timeout={_READ:g}", "download")
 # What a dead network, a bad archive, a bad image, a bad number or a strange label raises; anything
 # else is a bug.
 _FAILURES = (
@@ -197,26 +199,58 @@ def npm_pack(package: str, scratch: Path, *, size: int) -> Path:
     npm = shutil.which("npm")
     if npm is None:
         raise SourceError("npm was not found on PATH: install Node.js, which brings it")
-    log = scratch / "npm.log"
-    with log.open("wb") as file:
-        process = subprocess.Popen(
-            [npm, *_NPM, package],
-            cwd=scratch,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=file,
-            start_new_session=True,  # so that npm's own children end with it
-        )
-        try:
-            _watch(process, scratch, f"npm pack {package}", size)
-        finally:
-            _end(process)
-    if process.returncode:
-        raise SourceError(f"npm pack ended with {process.returncode}: {_reason(log)}")
+    _run("npm pack", package, [npm, *_NPM, package], scratch, size)
     archives = sorted(scratch.glob("*.tgz"))
     if not archives:
         raise SourceError(f"npm pack {package} ended well and left no archive")
     return archives[0]
+
+
+def apt_download(package: str, scratch: Path, *, size: int) -> Path:
+    """Return a folder with the files of a Debian package, fetched and unpacked without root.
+
+    apt compares what it downloads to its signed lists.
+
+    Args:
+        package: its name.
+        scratch: the folder to work in.
+        size: of the package in bytes, for the bar.
+
+    Raises:
+        SourceError: apt-get or dpkg-deb is missing, fails, gives no byte for 30 s, or leaves no
+            package, or `WORKBENCH_OFFLINE=1`.
+    """
+    _check_online()
+    apt, dpkg = shutil.which("apt-get"), shutil.which("dpkg-deb")
+    if apt is None or dpkg is None:
+        raise SourceError("apt-get and dpkg-deb were not found on PATH: they come with Debian")
+    _run("apt-get download", package, [apt, *_APT, package], scratch, size)
+    packages = sorted(scratch.glob("*.deb"))
+    if not packages:
+        raise SourceError(f"apt-get download {package} ended well and left no package")
+    root = scratch / "unpacked"
+    _run("dpkg-deb -x", package, [dpkg, "-x", str(packages[0]), str(root)], scratch, 2 * size)
+    return root
+
+
+def _run(what: str, package: str, command: list[str], scratch: Path, size: int) -> None:
+    """Run a package manager's command in `scratch` to its end, with a bar of what lies there."""
+    log = scratch / "said.log"
+    with log.open("wb") as file:
+        process = subprocess.Popen(
+            command,
+            cwd=scratch,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=file,
+            start_new_session=True,  # so that its own children end with it
+        )
+        try:
+            _watch(process, scratch, what, package, size)
+        finally:
+            _end(process)
+    if process.returncode:
+        raise SourceError(f"{what} ended with {process.returncode}: {_reason(log)}")
 
 
 def _check_online() -> None:
@@ -229,17 +263,19 @@ def _check_online() -> None:
         raise SourceError("not asked, since WORKBENCH_OFFLINE is set")
 
 
-def _watch(process: subprocess.Popen[bytes], scratch: Path, label: str, size: int) -> None:
-    """Show what npm has written until it ends, since npm says nothing itself."""
+def _watch(
+    process: subprocess.Popen[bytes], scratch: Path, what: str, package: str, size: int
+) -> None:
+    """Show what a command has written until it ends, since it says nothing itself."""
     written, since = 0, time.monotonic()
-    with progress(size, label, unit="B") as bar:
+    with progress(size, f"{what} {package}", unit="B") as bar:
         while process.poll() is None:
             now = _bytes_under(scratch)
             if now != written:
                 bar.update(min(now, size) - min(written, size))
                 written, since = now, time.monotonic()
             elif time.monotonic() - since > _SILENCE:
-                raise SourceError(f"npm pack gave no byte for {_SILENCE:g} s and was given up")
+                raise SourceError(f"{what} gave no byte for {_SILENCE:g} s and was given up")
             time.sleep(0.1)
 
 
@@ -249,13 +285,13 @@ def _bytes_under(folder: Path) -> int:
         for name in files:
             try:
                 total += os.lstat(os.path.join(root, name)).st_size
-            except FileNotFoundError:  # npm renames as it goes
+            except FileNotFoundError:  # npm and apt rename as they go
                 continue
     return total
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End npm and the processes it started, if it still runs."""
+    """End a command and the processes it started, if it still runs."""
     if process.poll() is None:
         if os.name == "posix":
             os.killpg(process.pid, signal.SIGKILL)
@@ -265,7 +301,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _reason(log: Path) -> str:
-    """Return what npm said, in one line."""
+    """Return what a command said, in one line."""
     said = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
     lines = [line.removeprefix("npm error ").removeprefix("npm ERR! ") for line in said]
     return "; ".join(lines[:3]) or "it said nothing"
