@@ -210,6 +210,14 @@ def test_a_matplotlibrc_counts_as_in_a_cold_run(tmp_path: Path, warm: str) -> No
     assert hot[0][0].startswith("7.0\n")
 
 
+def test_a_wide_table_is_shown_as_in_a_cold_run(tmp_path: Path, warm: str) -> None:
+    cell = "import pandas as pd\npd.DataFrame([range(40)])"
+    notebook = write_notebook(tmp_path / "a.ipynb", cell)
+    hot, cold = (outputs(execute(notebook, {}, warm=how)) for how in (warm, None))
+    assert hot == cold
+    assert "1 rows × 40 columns" in str(hot)
+
+
 @pytest.mark.parametrize("safe", ["", pytest.param("1", marks=pytest.mark.full)])
 def test_modules_are_looked_for_where_a_cold_run_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, safe: str

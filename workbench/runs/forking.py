@@ -232,6 +232,7 @@ def _become_kernel(arguments: list[str]) -> int:
     launcher = importlib.util.find_spec("ipykernel_launcher")
     os.environ["JPY_PARENT_PID"] = parent = str(os.getppid())
     sys.argv = [str(launcher and launcher.origin), *arguments]
+    sys.modules["pandas"].set_option("display.max_columns", 20)  # what it chooses in a kernel
     # of which ipykernel has taken note as it was imported, in the parent
     launch_new_instance(argv=[*arguments, f"--IPKernelApp.parent_handle={parent}"])
     return 0
