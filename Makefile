@@ -27,7 +27,7 @@ lab: .venv/installed  ## JupyterLab in the notebooks' folder
 	$(BIN)/jupyter lab --notebook-dir notebooks
 
 notebooks: .venv/installed  ## execute the notebooks and store their outputs
-	cd notebooks && WORKBENCH_HEADLESS=1 ../$(BIN)/jupyter nbconvert --to notebook --inplace --execute \
+	cd notebooks && PATH="$(CURDIR)/$(BIN):$$PATH" WORKBENCH_HEADLESS=1 jupyter nbconvert --to notebook --inplace --execute \
 		--ExecutePreprocessor.record_timing=False --ExecutePreprocessor.store_widget_state=False *.ipynb
 
 .venv/installed: pyproject.toml

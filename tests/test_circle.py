@@ -72,6 +72,7 @@ def accuracy(told: dict[str, object], group: str) -> float:
     return float(part["accuracy"])
 
 
+@pytest.mark.full  # notebook 13 goes the same way in `make test`, with one worker
 def test_from_drift_to_a_better_version_over_the_wire(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

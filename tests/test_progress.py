@@ -22,9 +22,10 @@ import time
 from workbench.progress import progress
 with progress(4, "reading", unit="row") as bar:
     for _ in range(4):
-        time.sleep(0.3)
+        time.sleep({})
         bar.update(1)
 """
+SLOW, QUICK = STEPS.format(0.6), STEPS.format(0.1)
 
 
 @pytest.mark.parametrize(("value", "headless"), [("1", True), ("0", False), (None, False)])
@@ -57,7 +58,7 @@ def test_a_terminal_shows_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WORKBENCH_HEADLESS")
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (24, 80))
-    subprocess.run([sys.executable, "-c", STEPS], cwd=ROOT, stderr=theirs, check=True)
+    subprocess.run([sys.executable, "-c", SLOW], cwd=ROOT, stderr=theirs, check=True)
     os.close(theirs)
     shown = os.read(ours, 65536).decode()
     os.close(ours)
@@ -65,9 +66,17 @@ def test_a_terminal_shows_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "4/4" in shown
 
 
+def test_what_takes_less_than_two_seconds_shows_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WORKBENCH_HEADLESS")
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(QUICK)])
+    client = NotebookClient(notebook, kernel_name="python3", resources={"metadata": {"path": ROOT}})
+    client.execute()
+    assert notebook.cells[0].outputs == []
+
+
 def test_a_notebook_keeps_one_line_updated_in_place(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WORKBENCH_HEADLESS")
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(STEPS)])
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(SLOW)])
     client = NotebookClient(notebook, kernel_name="python3", resources={"metadata": {"path": ROOT}})
     client.execute()
     (output,) = notebook.cells[0].outputs

@@ -123,6 +123,7 @@ def test_a_worker_that_hangs_is_replaced() -> None:
         assert f"worker {worker.pid} of 'moody' hung and was killed" in served.stop()
 
 
+@pytest.mark.full
 def test_a_worker_that_hangs_at_the_start_ends_it() -> None:
     with serving("moody", "--workers", "2", command=EAGER) as served:
         once(lambda: len(served.workers()) == 2)

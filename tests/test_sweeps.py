@@ -107,7 +107,10 @@ def until_some_ended(runs: Path, n: int) -> None:
 @pytest.mark.usefixtures("shared")
 @pytest.mark.parametrize(
     "number",
-    [signal.SIGKILL, signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.full)],
+    [
+        signal.SIGKILL,
+        *(pytest.param(other, marks=pytest.mark.full) for other in (signal.SIGTERM, signal.SIGINT)),
+    ],
 )
 def test_a_sweep_that_was_stopped_goes_on_and_repeats_nothing(
     tmp_path: Path, number: signal.Signals, monkeypatch: pytest.MonkeyPatch

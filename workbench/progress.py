@@ -16,6 +16,7 @@ from tqdm import tqdm
 __all__ = ["in_notebook", "is_headless", "is_live", "progress"]
 
 _INTERVAL = 0.25  # seconds between two updates
+_PATIENCE = 2.0  # seconds that need no bar
 
 
 def is_headless() -> bool:
@@ -49,6 +50,7 @@ def progress(total: int, label: str, *, unit: str = "it") -> tqdm[Any]:
         "unit": unit,
         "unit_scale": unit == "B",
         "mininterval": _INTERVAL,
+        "delay": _PATIENCE,
         "dynamic_ncols": True,
     }
     if is_live():
@@ -72,9 +74,9 @@ class _NotebookBar(tqdm):  # type: ignore[type-arg]  # tqdm is generic only in i
             self._update(line)
 
     def close(self) -> None:
-        if not self.disable:
-            self.disable = True
+        if not self.disable and self._update is not None:
             self.display()
+        self.disable = True
 
 
 class _Line:
