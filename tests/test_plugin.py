@@ -23,6 +23,7 @@ NOISE = "print(time.time(), file=sys.stderr)\nfor i in tqdm(range(3)): pass\npri
 UPDATE = "shown = display('a', display_id='x')\nshown.update('b')"
 CLEAR = "from IPython.display import clear_output\nprint('old')\nclear_output()\nprint('new')"
 HOME = "from workbench.home import home, write_file\nwrite_file(home() / 'left', b'')"
+SHELL = "from workbench.serving.server import _command"
 ACC = "from workbench.journal import record\nrecord('acc', {}, tolerance=0.01)\n"
 PRINT = "print('a\\n<script>alert({})</script>\\n  last')"
 
@@ -143,8 +144,9 @@ def accepted(checked: tuple[Path, str], tmp_path_factory: pytest.TempPathFactory
     notebook.cells[1].metadata["execution"] = {"iopub.execute_input": "2026-01-01T00:00:00Z"}
     nbformat.write(notebook, folder / "off.ipynb")
     write_notebook(folder / "plain.ipynb", "x = 3", "x")
+    write_notebook(folder / "shell.ipynb", f"{SHELL}\nprint(_command())")
     (folder / "off.ipynb").chmod(0o640)
-    result = run_pytest(folder, "--workbench", "--regen", "off.ipynb", "plain.ipynb")
+    result = run_pytest(folder, "--workbench", "--regen", "off.ipynb", "plain.ipynb", "shell.ipynb")
     assert result.returncode == 0, result.stdout + result.stderr
     assert "off.ipynb: accepted 2 numbers and its outputs, " in result.stdout
     assert "plain.ipynb: accepted 0 numbers and its outputs, " in result.stdout
@@ -159,6 +161,10 @@ def test_what_was_accepted_passes_and_nbval_strictly_beside_it(accepted: Path) -
     assert "off.ipynb: 2 numbers and its outputs agree, " in both.stdout
     for item in ("off.ipynb::run", "off::ipynb::Cell 0", "off::ipynb::Cell 1"):
         assert f"{item} PASSED" in both.stdout
+
+
+def test_what_is_stored_names_no_place_of_this_machine(accepted: Path) -> None:
+    assert nbformat.read(accepted / "shell.ipynb", 4).cells[-1].outputs[0].text == "workbench\n"
 
 
 def test_accepting_keeps_all_else(accepted: Path, checked: tuple[Path, str]) -> None:

@@ -6,6 +6,8 @@ pytest loads this file in all of its runs, so whatever is heavy is imported wher
 from __future__ import annotations
 
 import json
+import os
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -168,11 +170,14 @@ class NotebookItem(pytest.Item):
             tempfile.TemporaryDirectory(prefix="workbench-", ignore_cleanup_errors=True) as scratch,
             pytest.MonkeyPatch.context() as patch,
         ):
-            patch.setenv("WORKBENCH_HOME", str(Path(scratch, "home")))
+            home = str(Path(scratch, "home"))
+            patch.setenv("WORKBENCH_HOME", home)
             patch.setenv("WORKBENCH_HEADLESS", "1")
+            # so that the command is called by its name, as a reader of the outputs would
+            patch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
             self._execute(Path(scratch, "run"))
             if self.config.getoption("regen"):
-                self._accept(stored, Path(scratch, "run"))
+                self._accept(stored, Path(scratch, "run"), home)
             else:
                 self._compare(stored, Path(scratch, "run"))
 
@@ -217,12 +222,13 @@ class NotebookItem(pytest.Item):
             + f"\n\nSide by side in {page}, executed in {executed}.\n{note or advice}"
         )
 
-    def _accept(self, stored: bytes, folder: Path) -> None:
-        """Store what the run gave in the notebook."""
+    def _accept(self, stored: bytes, folder: Path, home: str) -> None:
+        """Store what the run gave in the notebook, without the home that it alone had."""
         from workbench.home import write_file
 
         metrics = _recorded(folder)
         content = _regenerated(stored, folder / "notebook.ipynb", metrics)
+        content = content.replace(f"WORKBENCH_HOME={home} ".encode(), b"")
         if self.path.read_bytes() != stored:
             raise _NotAsStoredError(
                 f"{_shown(self.path)} was changed while it ran, so that nothing was accepted: "
