@@ -25,15 +25,13 @@ def test_a_time_limit_ends_a_run_in_the_cell_that_took_too_long(
     tmp_path: Path, warm: str | None
 ) -> None:
     notebook = write_notebook(tmp_path / "a.ipynb", "print(1)", "import time; time.sleep(60)", "2")
-    with pytest.raises(
-        RunEnvironmentError, match=r"cell 2 of 3: TimeLimit: .* time_limit of 1.5 s"
-    ):
-        execute(notebook, {}, out=tmp_path / "out", limits=Limits(seconds=1.5), warm=warm)
+    with pytest.raises(RunEnvironmentError, match=r"cell 2 of 3: TimeLimit: .* time_limit of 3 s"):
+        execute(notebook, {}, out=tmp_path / "out", limits=Limits(seconds=3), warm=warm)
     late = Run.read(tmp_path / "out")
-    assert (late.state, late.record["limits"]["seconds"]) == ("timed out", 1.5)
+    assert (late.state, late.record["limits"]["seconds"]) == ("timed out", 3)
     assert [cell["state"] for cell in late.record["cells"]] == ["done", "timed out", "pending"]
     assert late.record["cells"][1]["error"].startswith("KeyboardInterrupt")
-    assert 1 < late.record["cells"][1]["seconds"] < 10
+    assert 0 < late.record["cells"][1]["seconds"] < 10  # the first cell may have taken most
 
 
 def test_a_memory_limit_ends_a_run_before_the_machine_suffers(
