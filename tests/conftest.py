@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +26,20 @@ def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def own_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Give the test a folder of datasets of its own, where the probe is remembered too."""
     monkeypatch.setenv("WORKBENCH_DATA", str(tmp_path / "data"))
+
+
+@pytest.fixture
+def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
+    """Give a way to put a shell script on PATH, on which there is nothing else."""
+    (tmp_path / "bin").mkdir()
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+
+    def write(name: str, lines: str) -> None:
+        path = tmp_path / "bin" / name
+        path.write_text(f"#!/bin/sh\nPATH=/usr/bin:/bin\n{lines}\n")
+        path.chmod(0o755)
+
+    return write
 
 
 @pytest.fixture

@@ -58,26 +58,12 @@ def files(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: object) -> Path:
     """Give the dataset's folder in a data home of its own, where no apt-get is on PATH."""
     monkeypatch.setenv("WORKBENCH_DATA", str(tmp_path / "data"))
-    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
-    (tmp_path / "bin").mkdir()
     made = tmp_path / "data" / "fashion_mnist"
     made.mkdir(parents=True)
     return made
-
-
-@pytest.fixture
-def script(tmp_path: Path) -> Callable[[str, str], None]:
-    """Give a way to put a command on PATH."""
-
-    def write(name: str, lines: str) -> None:
-        path = tmp_path / "bin" / name
-        path.write_text(f"#!/bin/sh\nPATH=/usr/bin:/bin\n{lines}\n")
-        path.chmod(0o755)
-
-    return write
 
 
 @pytest.fixture
@@ -147,11 +133,11 @@ def test_an_installed_package_is_used(folder: Path, files: Path, tmp_path: Path)
 
 
 def test_the_package_is_downloaded_and_unpacked_last(
-    folder: Path, files: Path, script: Callable[[str, str], None]
+    folder: Path, files: Path, command: Callable[[str, str], None]
 ) -> None:
-    script("apt-get", 'for last; do :; done; echo deb > "${last}_1_all.deb"')
+    command("apt-get", 'for last; do :; done; echo deb > "${last}_1_all.deb"')
     there = "usr/share/datasets/fashion-mnist"
-    script("dpkg-deb", f'mkdir -p "$3/{there}" && cp {files}/* "$3/{there}"')
+    command("dpkg-deb", f'mkdir -p "$3/{there}" && cp {files}/* "$3/{there}"')
     source = "Debian's package dataset-fashion-mnist"
     check_loaded(kept(files), folder / "fashion_mnist.safetensors", source)
     assert left_in(folder) == ["fashion_mnist.safetensors"]
@@ -168,11 +154,11 @@ def test_the_package_is_downloaded_and_unpacked_last(
 )  # fmt: skip
 def test_a_package_that_fails_is_named(
     apt: str, dpkg: str, message: str, folder: Path, files: Path,
-    script: Callable[[str, str], None], monkeypatch: pytest.MonkeyPatch,
+    command: Callable[[str, str], None], monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.setattr(sources, "_SILENCE", 0.3)
-    script("apt-get", apt)
-    script("dpkg-deb", dpkg)
+    command("apt-get", apt)
+    command("dpkg-deb", dpkg)
     with pytest.raises(SourceError, match=f"  Debian's package dataset-fashion-mnist: {message}"):
         kept(files).load()
     assert left_in(folder) == []
@@ -194,12 +180,12 @@ def test_when_nothing_answers_every_source_is_named(folder: Path, files: Path) -
 
 
 def test_offline_nothing_is_asked(
-    folder: Path, files: Path, url: str, script: Callable[[str, str], None],
+    folder: Path, files: Path, url: str, command: Callable[[str, str], None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.setenv("WORKBENCH_OFFLINE", "1")
-    script("apt-get", f"echo started > {folder / 'mark'}")
-    script("dpkg-deb", "")
+    command("apt-get", f"echo started > {folder / 'mark'}")
+    command("dpkg-deb", "")
     with pytest.raises(SourceError, match=r"package .*: not asked, since WORKBENCH_OFFLINE is set"):
         kept(files, url).load()
     assert left_in(folder) == []

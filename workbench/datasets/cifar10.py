@@ -64,19 +64,15 @@ def cifar10(*, verify: bool = False) -> Dataset:
     Raises:
         SourceError: it is not cached and no source answered.
     """
-    from workbench.datasets.splits import Card, Dataset, Split
+    from workbench.datasets.splits import Card
 
-    kept = store()
-    found = kept.load(verify=verify)
-    train = Split(found["train_images"], found["train_labels"].long(), _CLASSES)
-    test = Split(found["test_images"], found["test_labels"].long(), _CLASSES)
     card = Card(
         description="60,000 colour photographs of 32×32 pixels in 10 classes; 10,000 are the test "
         "split of its authors.",
         source="Krizhevsky (2009), Learning Multiple Layers of Features from Tiny Images",
         licence="not stated by its authors",
     )
-    return Dataset("cifar10", train, None, test, kept.content, card)
+    return store().dataset(_CLASSES, card, verify=verify)
 
 
 def store(

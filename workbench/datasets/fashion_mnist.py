@@ -67,12 +67,8 @@ def fashion_mnist(*, verify: bool = False) -> Dataset:
     Raises:
         SourceError: it is not cached and no source answered.
     """
-    from workbench.datasets.splits import Card, Dataset, Split
+    from workbench.datasets.splits import Card
 
-    kept = store()
-    found = kept.load(verify=verify)
-    train = Split(found["train_images"], found["train_labels"].long(), _CLASSES)
-    test = Split(found["test_images"], found["test_labels"].long(), _CLASSES)
     card = Card(
         description="70,000 grey pictures of 28×28 pixels of Zalando's articles in 10 classes; "
         "10,000 are the test split of its authors.",
@@ -80,7 +76,7 @@ def fashion_mnist(*, verify: bool = False) -> Dataset:
         "Benchmarking Machine Learning Algorithms",
         licence="MIT",
     )
-    return Dataset("fashion_mnist", train, None, test, kept.content, card)
+    return store().dataset(_CLASSES, card, verify=verify)
 
 
 def store(

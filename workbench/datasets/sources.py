@@ -14,6 +14,7 @@ import tarfile
 import time
 import zlib
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -236,8 +237,10 @@ def apt_download(package: str, scratch: Path, *, size: int) -> Path:
 def _run(what: str, package: str, command: list[str], scratch: Path, size: int) -> None:
     """Run a package manager's command in `scratch` to its end, with a bar of what lies there."""
     log = scratch / "said.log"
-    with log.open("wb") as file:
-        process = subprocess.Popen(
+    # Started in a thread of its own, so that no signal comes between its start and our knowing it.
+    with log.open("wb") as file, ThreadPoolExecutor(1) as starter:
+        started = starter.submit(
+            subprocess.Popen,
             command,
             cwd=scratch,
             stdin=subprocess.DEVNULL,
@@ -246,8 +249,9 @@ def _run(what: str, package: str, command: list[str], scratch: Path, size: int) 
             start_new_session=True,  # so that its own children end with it
         )
         try:
-            _watch(process, scratch, what, package, size)
+            _watch(started.result(), scratch, what, package, size)
         finally:
+            process = started.result()
             _end(process)
     if process.returncode:
         raise SourceError(f"{what} ended with {process.returncode}: {_reason(log)}")

@@ -31,6 +31,8 @@ from workbench.home import data_home, write_file
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from workbench.datasets.splits import Card, Dataset
+
 __all__ = ["Stored", "stored_file"]
 
 _FORMAT = "workbench-dataset-1"
@@ -64,6 +66,26 @@ class Stored:
         """The SHA-256 of the arrays' names, shapes and hashes: equal for every source."""
         told = {name: [list(want.shape), want.sha256] for name, want in self.expected.items()}
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+
+    def dataset(self, classes: tuple[str, ...], card: Card, *, verify: bool = False) -> Dataset:
+        """Return the arrays `train_images`, `train_labels` and those of test as a dataset.
+
+        Args:
+            classes: the names of the labels, in their order.
+            card: what a person should know of it.
+            verify: as in `load`.
+
+        Raises:
+            SourceError: no source answered, or the arrays cannot be kept.
+        """
+        from workbench.datasets.splits import Dataset, Split
+
+        found = self.load(verify=verify)
+        train, test = (
+            Split(found[f"{part}_images"], found[f"{part}_labels"].long(), classes)
+            for part in ("train", "test")
+        )
+        return Dataset(self.name, train, None, test, self.content, card)
 
     def load(self, *, verify: bool = False) -> dict[str, Tensor]:
         """Return the arrays, mapped from the file; they are fetched first where it is missing.
