@@ -15,7 +15,7 @@ class Mutant(NamedTuple):
     old: str  # there once in the notebook's code
     new: str
     raises: type[Exception] = AssertionError
-    slow: bool = False  # whether something is trained before it is caught
+    quick: bool = False  # whether `make test` plants it; `make full` plants all
 
 
 MUTANTS: Mapping[str, Sequence[Mutant]] = {
@@ -25,13 +25,19 @@ MUTANTS: Mapping[str, Sequence[Mutant]] = {
             "slope = -2 / len(y) * x[:, 0]",
             "slope = 2 / len(y) * x[:, 0] * 1.0",
         ),
-        Mutant("sign-of-the-gradient", "return -2 / len(y) * X.T", "return 2 / len(y) * X.T"),
+        Mutant(
+            "sign-of-the-gradient",
+            "return -2 / len(y) * X.T",
+            "return 2 / len(y) * X.T",
+            quick=True,
+        ),
         Mutant("sign-of-the-step", "path[-1] - alpha * gradient", "path[-1] + alpha * gradient"),
         Mutant("sum-for-mean", "return -2 / len(y) * X.T", "return -2 * X.T"),
         Mutant(
             "bias-dropped",
             "X = np.column_stack([np.ones(len(x)), x])",
             "X = np.column_stack([0 * x, x])",
+            quick=True,
         ),
         Mutant(
             "bias-dropped-on-patients",
@@ -52,30 +58,27 @@ MUTANTS: Mapping[str, Sequence[Mutant]] = {
             "scaling-forgotten",
             '"standardized": centred / centred.std(0)',
             '"standardized": centred',
+            quick=True,
         ),
         Mutant(
             "scaling-by-test-rows",
             "(test_raw - raw.mean(0)) / raw.std(0)",
             "(test_raw - test_raw.mean(0)) / test_raw.std(0)",
-            slow=True,
         ),
         Mutant(
             "baseline-of-test-rows",
             "np.full(88, t.mean())",
             "np.full(88, diabetes.test.targets.mean())",
-            slow=True,
         ),
         Mutant(
             "train-rows-evaluated",
             "evaluation = wb.evaluate(model, diabetes.test)",
             "evaluation = wb.evaluate(model, diabetes.train)",
-            slow=True,
         ),
         Mutant(
             "scaling-twice-when-served",
             "served = service.predict(patients)",
             "served = service.predict((patients - raw.mean(0)) / raw.std(0))",
-            slow=True,
         ),
         Mutant(
             "broadcast-targets",
@@ -122,14 +125,19 @@ MUTANTS: Mapping[str, Sequence[Mutant]] = {
             "broadcast-in-the-loss",
             "y_validation = eight.validation.targets.double().numpy()[:, None]",
             "y_validation = eight.validation.targets.double().numpy()",
+            quick=True,
         ),
         Mutant(
             "double-sigmoid",
             "F.binary_cross_entropy_with_logits(logit, torch.tensor(y_train))",
             "F.binary_cross_entropy_with_logits(logit.sigmoid(), torch.tensor(y_train))",
+            quick=True,
         ),
         Mutant(
-            "argmax-of-one-column", "decided = p > 0.5", "decided = p.argmax(1, keepdim=True) == 1"
+            "argmax-of-one-column",
+            "decided = p > 0.5",
+            "decided = p.argmax(1, keepdim=True) == 1",
+            quick=True,
         ),
         Mutant(
             "broadcast-in-the-accuracy",
@@ -161,19 +169,16 @@ MUTANTS: Mapping[str, Sequence[Mutant]] = {
             "price-the-wrong-way-round",
             "return np.mean((said & ~ill) + miss * (~said & ill))",
             "return np.mean((~said & ill) + miss * (said & ~ill))",
-            slow=True,
         ),
         Mutant(
             "train-rows-as-test",
             "final = wb.evaluate(model, part.test)",
             "final = wb.evaluate(model, part.train)",
-            slow=True,
         ),
         Mutant(
             "threshold-the-wrong-way-round",
             "priced = final.scaled(T).at(theory)",
             "priced = final.scaled(T).at(1 - theory)",
-            slow=True,
         ),
     ),
     "03_image_mlp": (
@@ -181,12 +186,12 @@ MUTANTS: Mapping[str, Sequence[Mutant]] = {
             "softmax-in-the-net",
             'net = wb.build("mlp", data, hidden=(64, 64), seed=seed)',
             'net = wb.build("mlp", data, seed=seed)\nnet.layers.append(nn.Softmax(dim=1))',
-            slow=True,
         ),
         Mutant(
             "softmax-forgotten-in-the-probabilities",
             "p = z.exp() / z.exp().sum(1, keepdim=True)",
             "p = z.exp()",
+            quick=True,
         ),
         Mutant(
             "softmax-over-the-rows", "z.exp().sum(1, keepdim=True)", "z.exp().sum(0, keepdim=True)"
@@ -195,79 +200,71 @@ MUTANTS: Mapping[str, Sequence[Mutant]] = {
             "softmax-once-where-twice-is-said",
             "F.cross_entropy(F.softmax(z, dim=1), y)",
             "F.cross_entropy(z, y)",
+            quick=True,
         ),
-        Mutant("sign-of-the-loss", "by_hand = -p[", "by_hand = p["),
+        Mutant("sign-of-the-loss", "by_hand = -p[", "by_hand = p[", quick=True),
         Mutant("sum-for-mean", "some.targets].log().mean()", "some.targets].log().sum()"),
         Mutant(
             "bias-dropped",
             "nn.Linear(n_in, n_out), nn.ReLU()",
             "nn.Linear(n_in, n_out, bias=False), nn.ReLU()",
-            slow=True,
         ),
         Mutant(
             "scaling-forgotten",
             "given_as(lambda x: (x - mean) / std)",
             "given_as(lambda x: x)",
-            slow=True,
         ),
         Mutant(
             "scaling-without-the-mean",
             "given_as(lambda x: (x - mean) / std)",
             "given_as(lambda x: x / std)",
-            slow=True,
         ),
         Mutant(
             "zero-start-of-the-classic-net",
             "training = wb.fit(net, data, epochs",
             "_ = [nn.init.zeros_(w) for w in net.parameters()]\n"
             "training = wb.fit(net, data, epochs",
-            slow=True,
         ),
         Mutant(
             "equal-start-where-zero-is-said",
             "nn.init.zeros_(weight)\nx = ",
             "nn.init.constant_(weight, 0.01)\nx = ",
-            slow=True,
         ),
         Mutant(
             "zero-start-where-equal-is-said",
             "nn.init.constant_(weight, 0.01)",
             "nn.init.zeros_(weight)",
-            slow=True,
         ),
         Mutant(
-            "kaiming-without-its-two", 'nonlinearity="relu"', 'nonlinearity="linear"', slow=True
+            "kaiming-without-its-two",
+            'nonlinearity="relu"',
+            'nonlinearity="linear"',
         ),
         Mutant(
             "train-evaluated-for-test",
             "classic = wb.evaluate(net, data.test)",
             "classic = wb.evaluate(net, data.train)",
-            slow=True,
         ),
-        Mutant("dropout-when-asked", "layer.eval()(h)", "layer(h)", slow=True),
+        Mutant("dropout-when-asked", "layer.eval()(h)", "layer(h)"),
         Mutant(
             "dropout-of-the-share-kept",
             "nn.Dropout(0.3), torch.ones",
             "nn.Dropout(0.7), torch.ones",
-            slow=True,
         ),
         Mutant(
             "gradient-without-the-inner-slope",
             "inner = torch.diag(p) - torch.outer(p, p)",
             "inner = torch.eye(10).double()",
-            slow=True,
         ),
         Mutant(
             "train-judged-for-test-at-the-end",
             "evaluation = wb.evaluate(better, data.test)",
             "evaluation = wb.evaluate(better, data.train)",
-            slow=True,
         ),
         Mutant(
             "scaling-done-by-the-client-too",
             "served, local = service.predict(questions), wb",
             "served, local = service.predict(questions // 255), wb",
-            slow=True,
         ),
     ),
     "04_wide_regression": (
@@ -279,8 +276,14 @@ MUTANTS: Mapping[str, Sequence[Mutant]] = {
             "ridge-no-scaling",
             "Z = (x - x.mean(0)) / x.std(0, correction=0)\n    system",
             "Z = x\n    system",
+            quick=True,
         ),
-        Mutant("broadcast-target", "wide.train.targets.unsqueeze(1))", "wide.train.targets)"),
+        Mutant(
+            "broadcast-target",
+            "wide.train.targets.unsqueeze(1))",
+            "wide.train.targets)",
+            quick=True,
+        ),
         Mutant(
             "broadcast-loss-by-hand",
             "by_hand = ((outputs - y) ** 2)",
@@ -295,31 +298,37 @@ MUTANTS: Mapping[str, Sequence[Mutant]] = {
             "train-evaluated",
             "evaluation = wb.evaluate(net, test)",
             "evaluation = wb.evaluate(net, wide.train)",
+            quick=True,
         ),
         Mutant(
             "train-for-the-margin",
             "wb.evaluate(model, data.validation), wb",
             "wb.evaluate(model, data.train), wb",
-            slow=True,
         ),
         Mutant(
             "mean-of-batch-means",
             "duel.difference, line.mse - evaluation.mse",
             "duel.difference, line.mse - mean_of_batches(squared, 64), 1e-6",
-            slow=True,
         ),
         Mutant("state-not-loaded", "other.load_state_dict(load_file(path))\n", "load_file(path)\n"),
-        Mutant("fold-sign", "torch.stack([u, -u])", "torch.stack([u, u])", slow=True),
-        Mutant("eval-forgotten", "end.eval()(activations)", "end(activations)", slow=True),
+        Mutant("fold-sign", "torch.stack([u, -u])", "torch.stack([u, u])"),
+        Mutant("eval-forgotten", "end.eval()(activations)", "end(activations)"),
     ),
     "05_cifar10_cnn": (
-        Mutant("bias-dropped-in-convolution", ".sum((1, 2, 3)) + bias", ".sum((1, 2, 3))"),
+        Mutant(
+            "bias-dropped-in-convolution", ".sum((1, 2, 3)) + bias", ".sum((1, 2, 3))", quick=True
+        ),
         Mutant("sign-filter-flipped", "(weight * patch)", "(weight.flip(-1, -2) * patch)"),
         Mutant("padding-once", "(W - K + 2 * P) // S + 1", "(W - K + P) // S + 1"),
         Mutant("bias-not-counted", "6 * (3 * 5 * 5 + 1)", "6 * 3 * 5 * 5"),
         Mutant("softmax-in-the-net", "net.fc1(x)))))", "net.fc1(x))))).softmax(1)"),
-        Mutant("view-of-another-size", "size=(52, 52)", "size=(32, 32)"),
-        Mutant("sign-of-the-step", "by_hand - 0.001 * velocity", "by_hand + 0.001 * velocity"),
+        Mutant("view-of-another-size", "size=(52, 52)", "size=(32, 32)", quick=True),
+        Mutant(
+            "sign-of-the-step",
+            "by_hand - 0.001 * velocity",
+            "by_hand + 0.001 * velocity",
+            quick=True,
+        ),
         Mutant("gradient-not-zeroed", "optimizer.zero_grad()\n    (2 * theta)", "(2 * theta)"),
         Mutant("scaling-forgotten", ".float().div(127.5).sub(1)", ".float()"),
         Mutant(
@@ -331,7 +340,6 @@ MUTANTS: Mapping[str, Sequence[Mutant]] = {
             "train-evaluated",
             "evaluation = wb.evaluate(net, test)",
             "evaluation = wb.evaluate(net, data.train)",
-            slow=True,
         ),
     ),
 }

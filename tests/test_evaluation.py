@@ -134,6 +134,7 @@ def test_residuals_are_what_is_left_of_the_truth(width: int) -> None:
     for i, end in enumerate(ends):
         residual = (targets[:, i].double() - outputs[:, i].double()).numpy()
         np.testing.assert_allclose(found.examples[f"residual{end}"], residual)
+        np.testing.assert_allclose(found.residuals[:, i], residual)
     assert len(found.examples.columns) == 1 + 3 * width
     picture = found.plot_residuals()
     assert picture._repr_png_().startswith(b"\x89PNG")
@@ -303,7 +304,7 @@ def test_a_regression_has_no_curves_of_classes(name: str) -> None:
         getattr(found, name)()
 
 
-@pytest.mark.parametrize("name", ["mse", "mae", "r2"])
+@pytest.mark.parametrize("name", ["mse", "mae", "r2", "residuals"])
 def test_a_classification_has_no_residuals(name: str) -> None:
     found = said(torch.eye(2), torch.tensor([0, 1]), NAMES[:2])
     with pytest.raises(RequestError, match=f"a classification has no {name}: ask for accuracy"):

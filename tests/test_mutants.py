@@ -15,14 +15,10 @@ from mutants import MUTANTS, Mutant
 TAUGHT = ("sign", "bias", "softmax", "broadcast", "train", "scaling")
 
 
-QUICK = 3  # of each notebook under `make test`, the others under `make full`
-
-
 def planted() -> Iterator[Any]:
     for path in COURSE:
-        quick = [mutant for mutant in MUTANTS[path.stem] if not mutant.slow][:QUICK]
         for mutant in MUTANTS[path.stem]:
-            marks = [] if mutant in quick else [pytest.mark.full]
+            marks = [] if mutant.quick else [pytest.mark.full]
             yield pytest.param(path, mutant, id=f"{path.stem[:2]}-{mutant.slug}", marks=marks)
 
 
@@ -44,4 +40,4 @@ def test_every_bug_that_is_taught_is_planted_somewhere() -> None:
     slugs = [mutant.slug for mutants in MUTANTS.values() for mutant in mutants]
     missing = [bug for bug in TAUGHT if not any(bug in slug for slug in slugs)]
     assert not missing, slugs
-    assert all(any(not mutant.slow for mutant in mutants) for mutants in MUTANTS.values())
+    assert all(any(mutant.quick for mutant in mutants) for mutants in MUTANTS.values())

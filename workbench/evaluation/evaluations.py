@@ -199,6 +199,11 @@ class Evaluation(Answers):
         return calibration.best_temperature(self._every_logit.numpy(), self.targets.numpy())
 
     @cached_property
+    def residuals(self) -> Tensor:
+        """What is left of the truth, true - predicted: (rows, outputs) in double precision."""
+        return self._residuals("residuals")
+
+    @cached_property
     def mse(self) -> float:
         """The mean squared error, in the target's unit squared."""
         return float(self._residuals("mse").square().mean())

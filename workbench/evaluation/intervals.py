@@ -112,8 +112,7 @@ def row_scores(evaluation: Evaluation, figure: str) -> Tensor:
         return (evaluation.predicted == evaluation.targets).double()
     if figure == "loss" and evaluation.classes:
         return torch.tensor(evaluation.examples["loss"].to_numpy(), dtype=torch.float64)
-    outputs = evaluation.outputs.double()
-    residuals = (outputs - evaluation.targets.double().reshape(outputs.shape)).flatten(1)
+    residuals = evaluation.residuals.flatten(1)
     return (residuals.abs() if figure == "mae" else residuals.square()).mean(1)
 
 
@@ -143,9 +142,8 @@ def margin(evaluation: Evaluation, level: float = 0.9) -> float:
             f"{n:,} rows promise a margin up to the level {n / (n + 1):.4g}, asked was {level:g}: "
             "evaluate more rows, or ask for less"
         )
-    outputs = evaluation.outputs.double()
-    residuals = (outputs - evaluation.targets.double().reshape(outputs.shape)).abs()
-    return float(residuals.flatten(1).amax(1).kthvalue(rank).values)
+    residuals = evaluation.residuals.flatten(1).abs()
+    return float(residuals.amax(1).kthvalue(rank).values)
 
 
 def check_level(level: float) -> None:
@@ -198,16 +196,16 @@ def _rate_of(evaluation: Evaluation, figure: str) -> _Statistic:
 
 
 def _r_squared_of(evaluation: Evaluation) -> _Statistic:
-    outputs = evaluation.outputs.double()
-    targets = evaluation.targets.double().reshape(outputs.shape)
-    columns = list(zip(targets.T, (targets - outputs).square().T, strict=True))
+    squares = evaluation.residuals.square()
+    targets = evaluation.targets.double().reshape(squares.shape)
+    columns = list(zip(targets.T, squares.T, strict=True))
 
     def r2(rows: Tensor) -> Tensor:
         scores = []
-        for values, squares in columns:
+        for values, off in columns:
             drawn = values[rows]
             total = (drawn - drawn.mean(1, keepdim=True)).square().sum(1)
-            scores.append(explained(squares[rows].sum(1), total))
+            scores.append(explained(off[rows].sum(1), total))
         return torch.stack(scores).mean(0)
 
     return r2

@@ -113,7 +113,8 @@ def diagnosis_figure(train: Evaluation, validation: Evaluation) -> Picture:
             reach = np.abs([[found - low], [high - found]])
             axes.errorbar([place], [found], yerr=reach, **(_DOTS | {"color": f"C{place}"}))
         label = "loss, nats" if figure == "loss" else _name(figure)
-        axes.set_xticks([0, 1], [f"train\n{len(train):,} rows", f"validation\n{len(part):,} rows"])
+        names = [f"train\n{len(train):,} rows", f"validation\n{len(validation):,} rows"]
+        axes.set_xticks([0, 1], names)
         axes.set(xlim=(-0.6, 1.6), ylabel=f"{label}\nwith 95 % interval")
     return picture
 
