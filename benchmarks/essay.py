@@ -3,7 +3,7 @@
 python benchmarks/essay.py [--seed N] [--epochs N]
 
 The baseline of the benchmarks: two convolutions, batches of 4 from a DataLoader of two workers,
-each picture through PIL and the three transforms, SGD 0.001 with momentum 0.9 for two epochs, and
+each picture through PIL and the two transforms, SGD 0.001 with momentum 0.9 for two epochs, and
 `loss.item()` at every step. The transforms do what torchvision 0.2x does, call by call, since it
 has no build beside every torch. Nothing of the workbench is used but the data.
 """
