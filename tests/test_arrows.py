@@ -30,8 +30,8 @@ ROWS: Sequence[Sequence[str]] = (
 )  # fmt: skip
 
 FOLDERS: Mapping[str, Sequence[str]] = {
-    "datasets": ("folders", "readers", "splits", "sources", "store", "bundled", "line", "cifar10",
-                 "fashion_mnist", "wide", "catalogue"),
+    "datasets": ("folders", "readers", "splits", "overviews", "sources", "store", "bundled", "line",
+                 "cifar10", "fashion_mnist", "wide", "catalogue"),
     "models": ("linear", "mlp", "images", "lenet", "starts", "norms", "convnet", "catalogue",
                "summaries"),
     "evaluation": ("metrics", "losses", "inference", "calls", "significance", "curves",
@@ -61,7 +61,7 @@ FOLDERS: Mapping[str, Sequence[str]] = {
     "remote": ("wire", "views", "jobs", "services"),
     "supervision": ("following", "jobhost", "stderr", "workers", "supervising"),
     "cli": ("data", "doctor", "models", "runs", "services", "storage", "sweeps", "trainings"),
-    "widgets": ("curves", "stills", "pump", "training_view"),
+    "widgets": ("curves", "stills", "pump", "faces", "training_view", "images", "dataset_view"),
 }  # fmt: skip
 
 ONLY_IN = {
@@ -88,7 +88,7 @@ def modules(package: Path) -> dict[str, Path]:
 def public_names(package: Path) -> dict[str, str]:
     """Return the public names and the modules they come from, as the stub of the root says."""
     tree = ast.parse((package / "__init__.pyi").read_text())
-    imports = [node for node in tree.body if isinstance(node, ast.ImportFrom)]
+    imports = [n for n in tree.body if isinstance(n, ast.ImportFrom) and n.module]
     return {a.name: f"{package.name}.{n.module}" for n in imports for a in n.names}
 
 

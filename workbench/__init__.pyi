@@ -1,3 +1,4 @@
+from . import widgets as widgets
 from .datasets import Dataset as Dataset
 from .datasets import Split as Split
 from .datasets import dataset as dataset

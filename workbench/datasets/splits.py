@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from numbers import Integral
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -21,6 +21,10 @@ from workbench.errors import RequestError, SourceError
 from workbench.home import data_home
 from workbench.preprocessing import IN_MEMORY, as_tensor, check_finite, is_mapped
 from workbench.types import JSON, Task
+
+if TYPE_CHECKING:
+    from workbench.pictures import Picture
+    from workbench.widgets import DatasetView
 
 __all__ = ["Card", "Dataset", "Split", "content_hash", "cut", "dataset", "sample"]
 
@@ -95,6 +99,15 @@ class Dataset:
     def task(self) -> Task:
         """`"classification"` where there are classes, else `"regression"`."""
         return "classification" if self.classes else "regression"
+
+    def show(self) -> DatasetView | Picture:
+        """Return a view to browse in: rows, classes, statistics, augmentation.
+
+        Where no page lives, headless or in a script, it is a picture.
+        """
+        from workbench.widgets import dataset
+
+        return dataset(self)
 
     def __repr__(self) -> str:
         parts = {"train": self.train, "validation": self.validation, "test": self.test}

@@ -1,6 +1,7 @@
 """Widgets: thin views over objects that exist without them."""
 
+from workbench.widgets.dataset_view import DatasetView, dataset
 from workbench.widgets.stills import still
 from workbench.widgets.training_view import TrainingView, view
 
-__all__ = ["TrainingView", "still", "view"]
+__all__ = ["DatasetView", "TrainingView", "dataset", "still", "view"]

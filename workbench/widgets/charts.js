@@ -4,6 +4,8 @@
  * Joined with the file that uses it, since a widget is one module and has no build step.
  */
 
+const COLOURS = 6; // --wb-c0 to --wb-c5 in the style sheet
+
 // ---- What there is to draw ----------------------------------------------------------------------
 
 /** The points of a curve, one for a bucket of steps: its mean (y), its lowest and highest value. */
@@ -83,17 +85,6 @@ function extent({ curves, log, zero }) {
   if (log) return [low / 1.15, high * 1.15];
   const margin = 0.06 * (high - low) || 0.1 * Math.abs(high) || 1;
   return [zero ? 0 : Math.max(low < 0 ? -Infinity : 0, low - margin), high + margin];
-}
-
-/** About `count` round values from low to high (1, 2 or 5 times a power of ten apart), as text. */
-function ticks(low, high, count) {
-  const power = 10 ** Math.floor(Math.log10((high - low) / count));
-  const apart = [1, 2, 5, 10].find((factor) => factor * power >= (high - low) / count) * power;
-  const decimals = Math.max(0, -Math.floor(Math.log10(apart) + 1e-9));
-  const text = (value) => (decimals > 4 || apart >= 1000 ? short(value) : value.toFixed(decimals));
-  const first = Math.ceil(low / apart - 1e-9);
-  const length = Math.floor(high / apart + 1e-9) - first + 1;
-  return Array.from({ length }, (_, i) => [(first + i) * apart, text((first + i) * apart)]);
 }
 
 /** The same on a logarithmic scale: 1, 2 and 5, or only the powers of ten where those are many. */
@@ -290,4 +281,21 @@ function stretches(points) {
 function nearest(points, step) {
   const nearer = (a, b) => (Math.abs(b.x - step) < Math.abs(a.x - step) ? b : a);
   return points.length ? points.reduce(nearer) : null;
+}
+
+// ---- What it says ---------------------------------------------------------------------------------
+
+/** The steps of a point. */
+function stepsOf({ first, last }) {
+  return first === last ? `step ${count(first)}` : `steps ${count(first)}–${count(last)}`;
+}
+
+/** What a chart shows, for those who do not see it. */
+function summary({ title, curves }) {
+  const value = (points) => short(points.findLast(({ y }) => Number.isFinite(y))?.y);
+  const parts = curves.flatMap(({ label, points, best }) => [
+    `${label} ${value(points)}`.trim(),
+    ...(best ? [`best ${short(best.y)} at step ${count(best.x)}`] : []),
+  ]);
+  return `${title} by step: ${parts.join(", ")}`;
 }

@@ -17,7 +17,6 @@ export default () => {
   };
 };
 
-const COLOURS = 6; // --wb-c0 to --wb-c5 in the style sheet
 const GOING = ["running", "paused", "measuring"];
 const WAITING = "waiting for the first step";
 const SILENT = "No kernel answers: run the cell again, or call show().";
@@ -129,7 +128,7 @@ function floats(buffer) {
 
 /** Draw the store's trainings into an element, now and whenever there is news. */
 function openView(store, el) {
-  const root = h("section", { class: "wb-training" });
+  const root = h("section", { class: "wb-face wb-training" });
   root.innerHTML = VIEW;
   el.replaceChildren(root);
   const find = (selector) => root.querySelector(selector);
@@ -184,10 +183,7 @@ function openView(store, el) {
 
   [smoothing, log, metric].forEach((control) => control.addEventListener("input", redraw));
   details.addEventListener("toggle", fillTables);
-  root.addEventListener("keydown", (event) => {
-    // JupyterLab takes plain keys for its own, even a `d` that is pressed on a button.
-    if (!event.ctrlKey && !event.metaKey && !event.altKey) event.stopPropagation();
-  });
+  keepKeys(root);
   const resized = new ResizeObserver(redraw);
   charts.forEach(({ canvas }) => resized.observe(canvas));
   const forgetTheme = followTheme(root, redraw);
@@ -287,53 +283,6 @@ function legend(curves) {
   return best ? [...entries, entry(best.colour, "best", "best")] : entries;
 }
 
-/** Light or dark as JupyterLab is, elsewhere as the system is; returns what ends it. */
-function followTheme(root, redraw) {
-  const names = ["data-jp-theme-light", "data-jp-theme-name"];
-  const system = matchMedia("(prefers-color-scheme: dark)");
-  const follow = () => {
-    const light = document.body.dataset.jpThemeLight ?? String(!system.matches);
-    root.classList.toggle("wb-dark", light === "false");
-    redraw();
-  };
-  const observer = new MutationObserver(follow);
-  observer.observe(document.body, { attributeFilter: names });
-  system.addEventListener("change", follow);
-  follow();
-  return () => {
-    observer.disconnect();
-    system.removeEventListener("change", follow);
-  };
-}
-
-// ---- Words and figures --------------------------------------------------------------------------
-
-const words = (name) => name.replaceAll("_", " ");
-const titled = (name) => words(name).replace(/^.{1,3}$|^./, (start) => start.toUpperCase()); // MAE
-const count = (value) => Math.round(value).toLocaleString("en-US");
-
-/** A figure in three digits, or in all of more. */
-function short(value, digits) {
-  if (!Number.isFinite(value)) return "–";
-  const size = Math.abs(value);
-  if (size < 1000 ? Number.isInteger(value) : size < 1e9) return count(value);
-  if (size < 1e-3 || size >= 1e9) return value.toExponential(2).replace(/\.?0*e\+?/, "e");
-  return digits ? value.toPrecision(digits) : String(Number(value.toPrecision(3)));
-}
-
-/** A time: "12 s", "3 min 20 s", "1 h 5 min". */
-function duration(seconds) {
-  const whole = Math.round(seconds);
-  if (whole < 60) return `${whole} s`;
-  if (whole < 3600) return `${Math.floor(whole / 60)} min ${whole % 60} s`;
-  return `${Math.floor(whole / 3600)} h ${Math.floor((whole % 3600) / 60)} min`;
-}
-
-/** The steps of a point. */
-function stepsOf({ first, last }) {
-  return first === last ? `step ${count(first)}` : `steps ${count(first)}–${count(last)}`;
-}
-
 /** How far a training is, in a line. */
 function progressOf({ state, step, steps, epoch, epochs, seconds, left, rate, best }) {
   const going = GOING.includes(state);
@@ -347,35 +296,4 @@ function progressOf({ state, step, steps, epoch, epochs, seconds, left, rate, be
   ];
   if (left !== null) parts[3] += `, about ${duration(left)} left`;
   return parts.filter(Boolean).join(" · ");
-}
-
-/** What a chart shows, for those who do not see it. */
-function summary({ title, curves }) {
-  const value = (points) => short(points.findLast(({ y }) => Number.isFinite(y))?.y);
-  const parts = curves.flatMap(({ label, points, best }) => [
-    `${label} ${value(points)}`.trim(),
-    ...(best ? [`best ${short(best.y)} at step ${count(best.x)}`] : []),
-  ]);
-  return `${title} by step: ${parts.join(", ")}`;
-}
-
-// ---- Elements -----------------------------------------------------------------------------------
-
-/** An element with attributes and children. */
-function h(tag, attributes, ...children) {
-  const element = document.createElement(tag);
-  Object.entries(attributes).forEach(([name, value]) => element.setAttribute(name, value));
-  element.append(...children);
-  return element;
-}
-
-/** Put a text into an element, if it is another one. */
-function write(element, text) {
-  if (element.textContent !== text) element.textContent = text;
-}
-
-/** A mark in the colour and the look of a curve. */
-function swatch(colour, look = "line") {
-  const style = `color: var(--wb-c${colour})`;
-  return h("span", { class: "wb-swatch", "data-look": look, style });
 }

@@ -8,7 +8,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -21,12 +20,12 @@ from workbench.progress import is_live
 from workbench.training import Training
 from workbench.types import JSON
 from workbench.widgets.curves import Curve, Rows
+from workbench.widgets.faces import css, javascript
 from workbench.widgets.pump import follow
 from workbench.widgets.stills import still
 
 __all__ = ["TrainingView", "view"]
 
-_HERE = Path(__file__).parent
 _RECENT = 20  # looks over which the speed is taken: five seconds
 _AWAITED = "a cell waits for the end: ■ ends the training and keeps it, buttons may act only then"
 _ENDING = "it ends after the step it is in; ■ once more raises at once"
@@ -49,8 +48,8 @@ class TrainingView(anywidget.AnyWidget):
         trainings: drawn over each other.
     """
 
-    _esm = "\n".join((_HERE / name).read_text("utf-8") for name in ("charts.js", "training.js"))
-    _css = _HERE / "training.css"
+    _esm = javascript("charts", "training")
+    _css = css("training")
 
     def __init__(self, trainings: Sequence[Training]) -> None:
         super().__init__()

@@ -1,0 +1,122 @@
+"""`Face`: a view whose page is told what is to be seen, and asks for something else by name."""
+
+from __future__ import annotations
+
+import base64
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import anywidget
+import traitlets
+
+from workbench.errors import WorkbenchError
+from workbench.pictures import Picture
+from workbench.types import JSON
+from workbench.widgets.pump import follow
+
+__all__ = ["Face", "action", "css", "javascript"]
+
+_HERE = Path(__file__).parent
+_MIME = "application/vnd.jupyter.widget-view+json"
+
+_F = TypeVar("_F", bound=Callable[..., None])
+
+
+def javascript(*names: str) -> str:
+    """Return the module of a face: what all share, and the files of its own, in this order."""
+    files = ("elements", *names)
+    return "\n".join((_HERE / f"{name}.js").read_text("utf-8") for name in files)
+
+
+def css(*names: str) -> str:
+    """Return the style of a face: what all share, and the files of its own, in this order."""
+    return "\n".join((_HERE / f"{name}.css").read_text("utf-8") for name in ("base", *names))
+
+
+def action(method: _F) -> _F:
+    """Let the page ask for this method of a face by its name; whatever else it asks is refused."""
+    method._is_asked_for = True  # type: ignore[attr-defined]
+    return method
+
+
+class Face(anywidget.AnyWidget):
+    """Shows one thing, `shown`, and lets the page ask for another by its methods marked `action`.
+
+    What is shown is JSON of bounded size and stands in the kernel, so a page that is loaded anew
+    has it at once. What an action raises as an error of the workbench is told beside it, and leaves
+    what is shown as it was. The saved notebook keeps a picture and a line of text.
+    """
+
+    shown = traitlets.Dict().tag(sync=True)
+    problem = traitlets.Unicode("").tag(sync=True)
+    answered = traitlets.Int(0).tag(sync=True)
+
+    def __init__(self, **traits: Any) -> None:
+        super().__init__(**traits)
+        self._lock = threading.RLock()  # the page asks in one thread, the pump looks in another
+        self._png: str | None = None
+        self.on_msg(self._answer)
+
+    def draw(self) -> JSON:
+        """Return what is to be seen now; `title` names the face for those who do not see it."""
+        raise NotImplementedError
+
+    def picture(self) -> Picture | None:
+        """Return what a saved notebook keeps where no page lives, or None for the text alone."""
+        return None
+
+    def refresh(self) -> None:
+        """Show what is to be seen now; the page is told where that is something else."""
+        with self._lock:
+            self.shown = self.draw()
+
+    def look(self) -> bool:
+        """Show what is new; return whether more may come, as long as the pump is to ask again."""
+        self.refresh()
+        return False
+
+    def follow(self) -> None:
+        """Look a few times a second from now on, until `look` says that nothing more will come."""
+        follow(self)
+
+    def do(self, name: str, **what: Any) -> None:
+        """Do what the page asks for, and show what is to be seen then.
+
+        Args:
+            name: of a method that is marked `action`.
+            what: its arguments.
+        """
+        with self._lock:
+            method = getattr(type(self), name, None)
+            try:
+                if not getattr(method, "_is_asked_for", False):
+                    raise WorkbenchError(f"{type(self).__name__} has no action {name!r}")
+                method(self, **what)  # type: ignore[misc]
+                self.problem = ""
+            except WorkbenchError as error:
+                self.problem = str(error)
+            except Exception as error:
+                logging.getLogger(__name__).exception("%s failed at %s", type(self).__name__, name)
+                self.problem = f"{type(error).__name__}: {error}"
+            self.refresh()
+
+    def _answer(self, _: Any, content: JSON, buffers: Sequence[memoryview]) -> None:
+        asked = dict(content)
+        name, number = asked.pop("ask"), asked.pop("number")
+        with self.hold_sync():
+            self.do(name, **asked)
+            self.answered = number
+
+    def _repr_mimebundle_(self, **_: Any) -> JSON:  # type: ignore[override]
+        if self._png is None:
+            picture = self.picture()
+            png = picture._repr_png_() if picture else b""
+            self._png = base64.b64encode(png).decode()
+        bundle: JSON = {
+            _MIME: {"version_major": 2, "version_minor": 1, "model_id": self.model_id},
+            "text/plain": repr(self),
+        }
+        return {**bundle, "image/png": self._png} if self._png else bundle

@@ -1,0 +1,36 @@
+"""Images as the page takes them: addresses that hold the picture itself."""
+
+from __future__ import annotations
+
+import base64
+import io
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+__all__ = ["address_of", "brightest"]
+
+
+def brightest(images: Tensor) -> int:
+    """Return the value of `images` that is shown as white: 255, or their largest where all are dim.
+
+    >>> brightest(torch.tensor([[0, 16]], dtype=torch.uint8))
+    16
+    """
+    top = int(images.max()) if images.numel() else 255
+    return 255 if top > 63 else max(1, top)
+
+
+def address_of(image: Tensor, white: float) -> str:
+    """Return a `data:` address of an image as PNG.
+
+    Args:
+        image: shaped (height, width) or (height, width, 1 or 3), of any type.
+        white: the value that is shown as white; 0 is black.
+    """
+    scaled = (image.float() * (255 / white)).clamp(0, 255).round().to(torch.uint8)
+    pixels = (scaled.squeeze(-1) if scaled.ndim == 3 else scaled).contiguous().numpy()
+    content = io.BytesIO()
+    Image.fromarray(pixels).save(content, format="PNG")
+    return f"data:image/png;base64,{base64.b64encode(content.getvalue()).decode()}"
