@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -52,6 +53,17 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a checkpoint be due after any step, rather than every quarter of a second."""
     monkeypatch.setattr("workbench.training.loop._LOOK_EVERY", 0.0)
+
+
+@pytest.fixture
+def live(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let trainings have a thread, as in a notebook, and show nothing; wait for their end."""
+    monkeypatch.setattr("workbench.training.fitting.is_live", lambda: True)
+    monkeypatch.setattr("workbench.training.live._show", lambda training: None)
+    yield
+    for thread in threading.enumerate():
+        if thread.name.startswith("training "):
+            thread.join(20)
 
 
 def _parent(threads: int | None) -> Iterator[str | None]:

@@ -155,6 +155,114 @@ def test_what_cannot_be_done_is_said_in_the_view(monkeypatch: pytest.MonkeyPatch
     assert note.startswith("there is no model to go on with: keep that of training ")
 
 
+# --- going back
+
+
+def asked(page: Page, seconds: float = 30, **content: Any) -> Any:
+    """Let the page ask for something that takes a while; return how it stands afterwards."""
+    heard = len(page.messages)
+    page.view._answer(None, content, [])
+    ends = time.monotonic() + seconds
+    while time.monotonic() < ends:
+        page.view.look()  # as the pump does too, at any time
+        for message, _ in page.messages[heard:]:
+            told = message["trainings"][content["training"]]["rewind"]
+            if not told["doing"] and "found" in told:
+                return told
+        time.sleep(0.01)
+    raise TimeoutError
+
+
+def digits(**how: Any) -> tuple[Training, Any]:
+    """Train on small images; the model comes with it, since nothing else holds it."""
+    data = load("digits", validation=200)
+    model = build("mlp", data, hidden=(16,))
+    return fit(model, data, batch_size=32, **how), model
+
+
+def test_the_page_is_told_where_it_can_go_back_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    training, model = digits(steps=40, lr=0.02)
+    page = Page(TrainingView([training]), monkeypatch)
+    (told,) = page.ask(ask="all")[0]["trainings"]
+    assert told["rewind"] == {
+        "first": 0, "kept": [0, 40], "lr": 0.02, "can": True, "doing": "", "done": 0, "of": 0,
+        "problem": "", "called": "", "found": {},
+    }  # fmt: skip
+    del model
+    (told,) = page.ask(ask="all")[0]["trainings"]
+    assert told["rewind"]["can"] is False
+    assert told["rewind"]["called"] == f"wb.list_trainings()[{training.name!r}]"
+
+
+def test_the_page_is_told_what_the_weights_of_a_step_come_to(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    training, _model = digits(epochs=2, average="ema")
+    page = Page(TrainingView([training]), monkeypatch)
+    row = training.history.epochs[0]
+    found = asked(page, ask="weights", training=0, step=row["step"])["found"]
+    held = {name: value for name, value in row.items() if name.startswith("validation_")}
+    assert (found["kind"], found["figures"]) == ("weights", held)
+    assert found["code"] == f"model = wb.list_trainings()[{training.name!r}].at({row['step']})"
+    times = [message["trainings"][0]["rewind"].get("found") for message, _ in page.messages]
+    assert times.count(found) == 1
+    assert page.ask(ask="all")[0]["trainings"][0]["rewind"]["found"] == found
+
+
+def test_the_page_is_shown_the_hardest_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    training, _model = digits(epochs=2)
+    page = Page(TrainingView([training]), monkeypatch)
+    found = asked(page, ask="blame", training=0, step=30)["found"]
+    expected = training.blame(30, 10)
+    assert (found["loss"], found["norm"]) == (expected.loss, expected.norm)
+    assert [row["row"] for row in found["rows"]] == [str(r) for r in expected.hardest["row"]]
+    content = base64.b64decode(found["rows"][0]["image"].removeprefix("data:image/png;base64,"))
+    pixels = np.asarray(Image.open(io.BytesIO(content)), float) / 255
+    assert expected.images is not None
+    assert np.allclose(pixels, expected.images[0].numpy() / 16, atol=0.01)
+    assert len(json.dumps(found)) < 10_000
+
+
+def test_a_branch_joins_the_view_with_its_first_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    training, model = digits(epochs=2, name="night")
+    page = Page(TrainingView([training]), monkeypatch)
+    found = asked(page, ask="branch", training=0, step=30, lr=0.1)["found"]
+    assert found["code"] == "branch = wb.list_trainings()['night-at-30']"
+    first, second = page.ask(ask="all")[0]["trainings"]
+    assert (first["name"], second["name"], second["state"]) == ("night", "night-at-30", "done")
+    assert (second["rewind"]["first"], second["rewind"]["lr"]) == (30, 0.1)
+    assert second["step"] == first["step"] == len(training.history)
+    assert repr(page.view).count("\n") == 1
+    assert model.training is False
+
+
+def test_what_cannot_be_gone_back_to_is_said_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    training, _model = digits(steps=5)
+    page = Page(TrainingView([training]), monkeypatch)
+    told = asked(page, ask="branch", training=0, step=5)
+    assert told["problem"].startswith("nothing is left to do after step 5, the last: give the")
+    told = asked(page, ask="weights", training=0, step=2)
+    assert (told["problem"], told["found"]["step"]) == ("", 2)
+
+
+def test_going_back_can_be_cancelled_and_one_thing_is_done_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    training, _model = digits(steps=2_000)
+    view = TrainingView([training])
+    page = Page(view, monkeypatch)
+    page.ask(ask="all")
+    for ask in ("weights", "blame"):
+        view._answer(None, {"ask": ask, "training": 0, "step": 1_900}, [])
+    while not (told := page.messages[-1][0]["trainings"][0]["rewind"])["done"]:
+        assert view.look() is True
+        time.sleep(0.01)
+    assert (told["doing"], told["of"]) == ("weights", 1_900)
+    told = asked(page, ask="cancel", training=0, step=1_900)
+    assert (told["found"], told["problem"], told["doing"]) == ({}, "", "")
+    assert view.look() is False  # the other thing was never begun
+
+
 @pytest.mark.parametrize("n", [1, 2])
 def test_a_picture_is_of_bounded_size(n: int) -> None:
     trainings = [trained(epochs=1) for _ in range(n)]

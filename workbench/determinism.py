@@ -117,11 +117,12 @@ def alone() -> bool:
 @contextlib.contextmanager
 def apart() -> Iterator[None]:
     """Let this thread, for the while, leave the global generators to the others."""
+    before = not alone()
     _thread.apart = True
     try:
         yield
     finally:
-        _thread.apart = False
+        _thread.apart = before
 
 
 class OwnDraws:

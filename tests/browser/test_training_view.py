@@ -80,7 +80,7 @@ def test_stopped_it_keeps_the_best_weights_and_is_extended(lab: Lab, kernel: str
     found = notebook.evaluate("float(wb.evaluate(model, data.validation).loss)")
     assert found == pytest.approx(least, rel=1e-5)
     step = notebook.evaluate("len(training.history)")
-    view(notebook).get_by_role("spinbutton").fill("2")
+    view(notebook).get_by_role("spinbutton", name="Extend by epochs").fill("2")
     press(notebook, "Extend")
     expect(view(notebook).locator(".wb-state")).to_have_text("done")
     assert notebook.evaluate("len(training.history)") == step + 8

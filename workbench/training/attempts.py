@@ -20,7 +20,7 @@ from workbench.training.settings import Settings, planned_steps
 from workbench.training.trainings import RECORD
 from workbench.types import JSON
 
-__all__ = ["begin_anew", "foreseen", "is_another", "left_over", "longer"]
+__all__ = ["begin_anew", "foreseen", "is_another", "is_left_over", "left_over", "longer"]
 
 _begun: set[Path] = set()  # the folders that this process has trained into
 _earlier: dict[Path, JSON] = {}  # the records that were there of an earlier attempt
@@ -52,6 +52,11 @@ def left_over(folder: Path, budget: JSON) -> tuple[JSON, Settings] | None:
     return record, settings
 
 
+def is_left_over(folder: Path) -> bool:
+    """Return whether an earlier attempt at this run has left a folder, and this one has not yet."""
+    return journal.is_resumed() and folder not in _begun and folder.exists()
+
+
 def foreseen(folder: Path, budget: JSON) -> Settings | None:
     """Return what an earlier attempt, or the run that is verified, has chosen for this `fit`.
 
@@ -71,8 +76,9 @@ def longer(then: Settings | None, foreseen: Settings | None) -> Settings | None:
 
 def begin_anew(folder: Path) -> None:
     """Forget what an earlier attempt has left in a training's folder."""
+    _begun.add(folder)
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-    (folder / RECORD).unlink()
+    (folder / RECORD).unlink(missing_ok=True)
     _earlier.pop(folder, None)
 
 

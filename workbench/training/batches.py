@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -10,7 +11,8 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import Dataset as TorchDataset
 
 from workbench.datasets import Split
 from workbench.determinism import OwnDraws, alone, generator, seed_everything
@@ -18,7 +20,7 @@ from workbench.errors import RequestError
 from workbench.preprocessing import Preprocessing, as_tensor
 from workbench.training.augmentations import Augment, Draws
 
-__all__ = ["Batches", "LoaderBatches", "TensorBatches", "as_tensors"]
+__all__ = ["Batches", "LoaderBatches", "TensorBatches", "as_tensors", "own_loader"]
 
 _CHUNK = 4 << 20  # bytes that are gathered and preprocessed at once: small steps share the cost
 
@@ -35,6 +37,12 @@ class Batches(Protocol):
 
     def let_go(self) -> None:
         """Give back what only a training that runs needs."""
+
+    def rows_of(self, number: int, batch: int) -> Sequence[Any] | None:
+        """Return which rows of the data a batch of an epoch has; None where nobody can tell."""
+
+    def images_of(self, number: int, rows: Sequence[int]) -> Tensor | None:
+        """Return rows as an epoch shows them, augmented, where they are raw images; else None."""
 
 
 class TensorBatches:
@@ -88,7 +96,7 @@ class TensorBatches:
         if self._inputs is None:
             resident = not self._augment and _fits(self._split.inputs, self._device)
             self._inputs = self._split.inputs.to(self._device if resident else "cpu")
-        order = torch.randperm(len(self._split), generator=generator(self._seed, "order", number))
+        order = self._order(number)
         draws = Draws(self._seed, number, len(order))
         starts = [0, *itertools.accumulate(self._sizes)]
         # The chunks lie the same whatever is skipped, and with them each batch in memory: sums may
@@ -104,12 +112,31 @@ class TensorBatches:
         """Free the rows on the device."""
         self._inputs = None
 
+    def rows_of(self, number: int, batch: int) -> list[int]:
+        """Return the indices of a batch's rows in the split."""
+        rows: list[int] = self._order(number).split(self._sizes)[batch].tolist()
+        return rows
+
+    def images_of(self, number: int, rows: Sequence[int]) -> Tensor | None:
+        """Return rows as an epoch shows them, augmented, where they are raw images; else None."""
+        if self._preprocessing.kind != "image":
+            return None
+        draws = Draws(self._seed, number, len(self._split))
+        return self._augmented(self._split.inputs, torch.tensor(rows), draws)
+
+    def _order(self, number: int) -> Tensor:
+        draw = generator(self._seed, "order", number)
+        return torch.randperm(len(self._split), generator=draw)
+
     def _gather(self, inputs: Tensor, rows: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
+        inputs = self._preprocessing(self._augmented(inputs, rows, draws).to(self._device))
+        return inputs, self._split.targets.index_select(0, rows).to(self._device)
+
+    def _augmented(self, inputs: Tensor, rows: Tensor, draws: Draws) -> Tensor:
         inputs = inputs.index_select(0, rows.to(inputs.device))
         for augment in self._augment:
             inputs = augment(inputs, draws.of(rows))
-        inputs = self._preprocessing(inputs.to(self._device))
-        return inputs, self._split.targets.index_select(0, rows).to(self._device)
+        return inputs
 
 
 class LoaderBatches:
@@ -160,6 +187,36 @@ class LoaderBatches:
         Raises:
             RequestError: the loader gives fewer batches than it said.
         """
+        batches, draws = self._begun(number)
+        with draws:
+            for done in range(skip):
+                if next(batches, None) is None:
+                    raise self._too_few(done)
+        return self._ready(batches, skip, draws)
+
+    def rows_of(self, number: int, batch: int) -> Sequence[Any] | None:
+        """Return what a batch's rows are called in the loader's dataset; None where it streams."""
+        if self._loader.batch_sampler is None or isinstance(self._loader.dataset, IterableDataset):
+            return None
+        names = own_loader(self._loader)
+        names.__dict__.update(dataset=_Names(), collate_fn=list, num_workers=0)
+        nobody = LoaderBatches(
+            names,
+            seed=self._seed,
+            device=self._device,
+            preprocessing=self._preprocessing,
+            batch_size=self.batch_size,
+        )
+        batches, draws = nobody._begun(number)
+        with draws:
+            found: Sequence[Any] = next(itertools.islice(batches, batch, None))
+        return found
+
+    def images_of(self, number: int, rows: Sequence[int]) -> None:
+        """Return None: what a loader gives is no raw image."""
+
+    def _begun(self, number: int) -> tuple[Iterator[Any], AbstractContextManager[Any]]:
+        """Return the batches of an epoch as the loader gives them, and what to draw them within."""
         draw = generator(self._seed, "order", number)
         seed = draw.initial_seed() % 2**32
         draws = contextlib.nullcontext() if alone() else OwnDraws(seed)
@@ -169,11 +226,7 @@ class LoaderBatches:
             for one, _ in self._lent:
                 one.generator = draw
             self._loader._iterator = None  # workers that persist would keep random states
-            batches = iter(self._loader)
-            for done in range(skip):
-                if next(batches, None) is None:
-                    raise self._too_few(done)
-        return self._ready(batches, skip, draws)
+            return iter(self._loader), draws
 
     def let_go(self) -> None:
         """Give the loader its own generators back."""
@@ -196,6 +249,27 @@ class LoaderBatches:
             f"the DataLoader gave {found} batches, its length says {self.steps_per_epoch}: make "
             "__len__ of its dataset say how many rows there are"
         )
+
+
+def own_loader(loader: DataLoader[Any]) -> DataLoader[Any]:
+    """Return a loader of the same batches that has samplers and an iterator of its own.
+
+    So two can go through one dataset at a time, each in an order of its own.
+    """
+    own, sampler = copy.copy(loader), copy.copy(loader.sampler)
+    batch_sampler: Any = copy.copy(loader.batch_sampler)
+    if getattr(batch_sampler, "sampler", None) is loader.sampler:
+        batch_sampler.sampler = sampler
+    # not by setattr, which a loader refuses once it is made
+    own.__dict__.update(sampler=sampler, batch_sampler=batch_sampler, _iterator=None)
+    return own
+
+
+class _Names(TorchDataset[Any]):
+    """Gives for each row what it is called."""
+
+    def __getitem__(self, name: Any) -> Any:
+        return name
 
 
 def as_tensors(batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:

@@ -35,6 +35,7 @@ __all__ = [
     "list_checkpoints",
     "read_checkpoint",
     "tensors_of",
+    "write_checkpoint",
 ]
 
 _FORMAT = 1
@@ -145,12 +146,9 @@ class Checkpoints:
             self._pool.shutdown()
 
     def _write(self, state: Snapshot, best: Snapshot | None) -> Checkpoint:
-        if best is not None:
-            write_file(self._folder / _BEST, _content(best))
-        path = self._folder / f"{state.step:09d}.safetensors"
-        write_file(path, _content(state))
+        written = write_checkpoint(self._folder, state, best)
         _thin(self._folder)
-        return _described(path)
+        return written
 
     def _collect(self) -> None:
         """Wait for what is being written; say so where it could not be."""
@@ -169,6 +167,15 @@ class Checkpoints:
         else:
             self._owed = None
             self._told(checkpoint)
+
+
+def write_checkpoint(folder: Path, state: Snapshot, best: Snapshot | None = None) -> Checkpoint:
+    """Write a state into a folder of checkpoints, and before it the best one where that is new."""
+    if best is not None:
+        write_file(folder / _BEST, _content(best))
+    path = folder / f"{state.step:09d}.safetensors"
+    write_file(path, _content(state))
+    return _described(path)
 
 
 def list_checkpoints(folder: Path) -> list[Checkpoint]:

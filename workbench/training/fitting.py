@@ -9,7 +9,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -17,7 +17,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from workbench import journal
-from workbench.attached import EXAMPLE_ROWS, attached, sample_of
+from workbench.attached import attached
 from workbench.datasets import Dataset
 from workbench.determinism import check_seed
 from workbench.errors import DivergedError, RequestError, let_go
@@ -27,6 +27,7 @@ from workbench.progress import is_live
 from workbench.training.attempts import begin_anew, foreseen, is_another, left_over, longer
 from workbench.training.augmentations import Augment
 from workbench.training.averages import Average
+from workbench.training.branching import Branch
 from workbench.training.budgets import extended, measured_steps, whole_budget
 from workbench.training.callbacks import Callback
 from workbench.training.checkpoints import (
@@ -52,15 +53,17 @@ from workbench.training.jobs import restore, weights_of
 from workbench.training.live import begin
 from workbench.training.loop import train
 from workbench.training.optimizers import Maker
+from workbench.training.pasts import Past
 from workbench.training.phases import Phase, cut_short
-from workbench.training.planning import Plan, make_plan, name_of, prepared, taken
+from workbench.training.planning import Plan, make_plan, name_of, prepared, remember, taken
 from workbench.training.pulses import Pulse
+from workbench.training.rewinding import Given, shell_of
 from workbench.training.schedules import Schedule
 from workbench.training.settings import Settings, number, one_budget
-from workbench.training.trainings import Training
+from workbench.training.trainings import Origin, Training
 from workbench.types import JSON
 
-__all__ = ["fit"]
+__all__ = ["fit", "go_on"]
 
 
 def fit(  # noqa: PLR0913 - each is a word that its field knows
@@ -220,16 +223,38 @@ def _begin(
         check_same(folder.name, then, plan.settings)
         warn_of_changes(folder.name, record, given.fingerprint)
         training.settings, training.begun = then, record["begun"]
+        origin = record.get("branched_from")
+        training.branched_from = Origin(**origin) if origin else None
     if left and left[0]["state"] == "stopped":
         training.state = "stopped"  # by the notebook itself, so there it ended
-    training._more = partial(_go_on, plan, training, every)
+    shown = replace(attached(model), preprocessing=plan.job.preprocessing)
+    back = Given(shell_of(model), shown, given, loader, asked, callbacks, every)
+    training.past = Past(back, go_on)
+    training._model = weakref.ref(model)
+    training._more = partial(_extend, plan, training, every)
     _forget_with(model, training)
     phases = partial(whole_budget, given_budget, then)
     _start(plan, training, partial(_run, plan, training, phases, every=every, since=since))
     return training
 
 
-def _go_on(plan: Plan, training: Training, every: float, budget: JSON) -> None:
+def go_on(branch: Branch, since: float) -> None:
+    """Let a branch take its steps, as `fit` would; it has its first checkpoint.
+
+    Args:
+        branch: that was made.
+        since: when the user began to wait.
+    """
+    plan, training, every = branch.plan, branch.training, branch.given.every
+    training._more = partial(_extend, plan, training, every)
+    _forget_with(plan.job.model, training)
+    planned = training.settings.phases
+    _start(
+        plan, training, partial(_run, plan, training, lambda *_: planned, every=every, since=since)
+    )
+
+
+def _extend(plan: Plan, training: Training, every: float, budget: JSON) -> None:
     """Extend a training: what it did not take of its budget is left, and more comes after."""
     since, more = time.perf_counter(), one_budget(budget)
     check_free(plan.job.model)
@@ -266,6 +291,8 @@ def _forget_with(model: nn.Module, training: Training) -> None:
         kept = handle()
         if kept is not None:
             kept._more = None
+            if kept.past is not None:
+                kept.past.forget()
 
     weakref.finalize(model, forget).atexit = False
 
@@ -328,7 +355,10 @@ def _take_steps(plan: Plan, training: Training, every: float, begun: Callable[[]
         _interruptible(training),
     ):
         training.reins.drop_word(training.folder)
-        if job.step:
+        origin = training.branched_from
+        if origin is not None and job.step == origin.step:
+            pulse.say(f"branched from {origin.name!r} at step {origin.step:,}")
+        elif job.step:
             pulse.say(f"going on from step {job.step:,} of {training.settings.steps:,}")
         elif plan.followed:
             pulse.say(_said(plan))
@@ -349,12 +379,8 @@ def _kept(plan: Plan, training: Training) -> Iterator[None]:
     model = plan.job.model
     memory, before = attached(model), copied(tensors_of(model), "model")
     known = replace(memory)
-    memory.preprocessing, memory.training = plan.job.preprocessing, training
-    memory.example = plan.data.train.inputs[:EXAMPLE_ROWS].clone()
-    # a model is surer of rows that it was trained on than of those that a service is asked about
-    held = plan.data.validation
-    memory.sample = sample_of((held or plan.data.train).inputs)
-    memory.sample_split = "validation" if held else "train"
+    memory.training = training
+    remember(plan)
     training.state, begun = "running", plan.job.step
     training.write()
     try:
@@ -377,16 +403,28 @@ def _kept(plan: Plan, training: Training) -> Iterator[None]:
         _write(training)
         last = training.history.epochs[-1] if training.history.epochs else {}
         last = {key: value for key, value in last.items() if math.isfinite(value)}
+        if training.keeps_model:  # else each would keep the other
+            memory.training = _as_remembered(training)
+        origin = training.branched_from
         journal.note(
             "fit",
             name=training.name,
             state=training.state,
-            begun_at=begun,
+            begun_at=0 if origin and begun == origin.step else begun,
+            **({"branched_from": asdict(origin)} if origin else {}),
             settings=training.settings.to_json(),
             last=last,
         )
         for hook in plan.job.hooks("on_end") if begun < len(plan.job.rates) else ():
             hook(training)
+
+
+def _as_remembered(training: Training) -> Training:
+    """Return a training as its model remembers it: what it was, and nothing that could go on."""
+    same = ("settings", "folder", "history", "state", "seconds", "environment", "begun")
+    told = Training(**{name: getattr(training, name) for name in same})
+    told.branched_from = training.branched_from
+    return told
 
 
 def _write(training: Training) -> None:

@@ -28,7 +28,7 @@ from workbench.training.settings import Settings
 from workbench.training.trainings import Training
 from workbench.types import JSON
 
-__all__ = ["Job", "restore", "snapshot", "weights_of"]
+__all__ = ["Job", "group_state", "restore", "snapshot", "weights_of"]
 
 _PLAIN = (bool, int, float, str, type(None))
 
@@ -49,6 +49,7 @@ class Job:
         validation: the split that is scored after each epoch, or None.
         average: of the weights, or None.
         clock: keeps a budget of minutes, or None.
+        inherited: of a branch, the rates of the steps that its parent had taken.
         callbacks: code of the user's own.
         held: the average so far, by name.
         step: how many steps are done.
@@ -69,6 +70,7 @@ class Job:
     validation: Split | None = None
     average: Average | None = None
     clock: Clock | None = None
+    inherited: list[float] = field(default_factory=list)
     callbacks: Sequence[Callback] = ()
     held: dict[str, Tensor] = field(default_factory=dict)
     step: int = 0
@@ -97,6 +99,7 @@ class Job:
     def follow(self, settings: Settings) -> None:
         """Take the steps of the settings' phases from now on."""
         self.rates = all_rates(settings.phases, self.schedule, settings.lr)
+        self.rates[: len(self.inherited)] = self.inherited
         self.ends = all_ends(settings.phases)
 
     def let_go(self) -> None:
@@ -128,7 +131,7 @@ def snapshot(job: Job, training: Training) -> Snapshot:
         "epochs": list(history.epochs),
         "seconds": training.seconds,
         "optimizer": plain,
-        "groups": _group_state(job),
+        "groups": group_state(job),
         "random": random_state(),
     }
     return Snapshot(tensors, rest)
@@ -147,6 +150,9 @@ def restore(job: Job, training: Training, state: Snapshot, source: str) -> None:
         RequestError: the model is another one, or the learning rates are.
     """
     losses, lrs = (state.tensors[f"history.{name}"].tolist() for name in ("loss", "lr"))
+    if training.branched_from is not None:
+        job.inherited = lrs[: training.branched_from.step]
+        job.follow(training.settings)
     for i, (ours, theirs) in enumerate(zip(job.rates, lrs, strict=False)):
         if ours != theirs:
             raise RequestError(
@@ -178,7 +184,7 @@ def _optimizer_state(job: Job) -> tuple[dict[str, Tensor], JSON]:
     return moving, plain
 
 
-def _group_state(job: Job) -> list[JSON]:
+def group_state(job: Job) -> list[JSON]:
     """Return the plain values of the optimizer's groups, where some optimizers keep a state."""
     return [
         {key: value for key, value in group.items() if isinstance(value, _PLAIN)}

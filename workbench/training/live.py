@@ -13,7 +13,7 @@ import torch
 from workbench.determinism import apart
 from workbench.training.trainings import Training
 
-__all__ = ["begin", "handle_of"]
+__all__ = ["begin", "handle_of", "is_busy"]
 
 _PATIENCE = 0.5  # seconds; a first step that takes longer is waited for in sight
 _LAST_WORD = 3.0  # seconds that trainings have to keep a checkpoint when the kernel ends
@@ -24,6 +24,11 @@ _trainings: WeakValueDictionary[Path, Training] = WeakValueDictionary()
 def handle_of(folder: Path) -> Training | None:
     """Return the last handle that this process has made for the training in a folder."""
     return _trainings.get(folder)
+
+
+def is_busy() -> bool:
+    """Return whether a training goes on in a thread of this process."""
+    return any(training.is_going for training in list(_trainings.values()))
 
 
 def begin(training: Training, work: Callable[[Callable[[], None]], None]) -> None:

@@ -25,7 +25,7 @@ from workbench.training.scores import hits
 from workbench.training.trainings import Training
 from workbench.training.watchers import Watcher
 
-__all__ = ["train"]
+__all__ = ["in_parts", "train"]
 
 _LOOK_EVERY = 0.25  # seconds
 
@@ -72,7 +72,7 @@ def train(
                 if draws is not None:
                     draws.step(job.step)
                 if settings.accumulate > 1:
-                    outputs, value = _in_parts(
+                    outputs, value = in_parts(
                         forward, loss, inputs, targets, settings.accumulate, precision
                     )
                 else:
@@ -103,7 +103,7 @@ def train(
     watcher.end()
 
 
-def _in_parts(
+def in_parts(
     forward: Callable[[Tensor], Tensor],
     loss: Callable[[Tensor, Tensor], Tensor],
     inputs: Tensor,

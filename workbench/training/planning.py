@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from workbench.attached import attached
+from workbench.attached import EXAMPLE_ROWS, attached, sample_of
 from workbench.datasets import Card, Dataset, Split
 from workbench.determinism import alone, generator, seed_everything, undisturbed
 from workbench.devices import choose_device, cpp_compiler, threads
@@ -32,7 +32,7 @@ from workbench.training.schedules import SCHEDULES, Schedule
 from workbench.training.settings import Settings, number, whole
 from workbench.types import JSON
 
-__all__ = ["ARGUMENTS", "Plan", "make_plan", "name_of", "prepared", "taken"]
+__all__ = ["ARGUMENTS", "Plan", "laid_out", "make_plan", "name_of", "prepared", "remember", "taken"]
 
 _DEFAULTS: JSON = {
     "batch_size": 64,
@@ -176,7 +176,7 @@ def prepared(model: nn.Module, settings: Settings) -> Iterator[None]:
     model.to(settings.device)
     with (
         frozen(model, settings.lr_of),
-        _laid_out(model, channels_last=settings.channels_last),
+        laid_out(model, channels_last=settings.channels_last),
         threads(settings.threads),
         undisturbed() if alone() else contextlib.nullcontext(),
     ):
@@ -186,7 +186,7 @@ def prepared(model: nn.Module, settings: Settings) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _laid_out(model: nn.Module, *, channels_last: bool) -> Iterator[None]:
+def laid_out(model: nn.Module, *, channels_last: bool) -> Iterator[None]:
     """Lay the model's images out for the while as the training has it."""
     if channels_last:
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -195,6 +195,16 @@ def _laid_out(model: nn.Module, *, channels_last: bool) -> Iterator[None]:
     finally:
         if channels_last:
             model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+
+
+def remember(plan: Plan) -> None:
+    """Leave beside the model of a plan what `publish`, `predict` and `serve` need."""
+    memory, held = attached(plan.job.model), plan.data.validation
+    memory.preprocessing = plan.job.preprocessing
+    memory.example = plan.data.train.inputs[:EXAMPLE_ROWS].clone()
+    # a model is surer of rows that it was trained on than of those that a service is asked about
+    memory.sample = sample_of((held or plan.data.train).inputs)
+    memory.sample_split = "validation" if held else "train"
 
 
 def _few(split: Split) -> Split:

@@ -13,12 +13,14 @@ from workbench import journal
 from workbench.errors import RequestError, TamperedError
 from workbench.home import home
 from workbench.listings import Listing
+from workbench.training.fitting import go_on
 from workbench.training.folders import kept_record
 from workbench.training.histories import HistoryFiles
 from workbench.training.live import handle_of
+from workbench.training.pasts import Past
 from workbench.training.reins import leave_word
 from workbench.training.settings import Settings
-from workbench.training.trainings import RECORD, Training
+from workbench.training.trainings import RECORD, Origin, Training
 from workbench.types import JSON
 
 if TYPE_CHECKING:
@@ -48,6 +50,9 @@ class RecordedTraining(Training):
             raise RequestError(f"no training in {str(folder)!r}: it holds no {RECORD}")
         try:
             found = cls(Settings.from_json(record["settings"]), folder, begun=record["begun"])
+            origin = record.get("branched_from")
+            found.branched_from = Origin(**origin) if origin else None
+            found.past = Past(None, go_on)
             found._take_up(record)
         except (KeyError, TypeError) as error:
             raise TamperedError(

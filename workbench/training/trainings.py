@@ -5,9 +5,10 @@ from __future__ import annotations
 import threading
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+from weakref import ReferenceType
 
 from workbench import journal
 from workbench.errors import RequestError, let_go
@@ -19,16 +20,33 @@ from workbench.training.settings import Settings, one_budget, planned_steps
 from workbench.types import JSON
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from workbench.pictures import Picture
+    from workbench.training.blaming import Blame
+    from workbench.training.pasts import Past
     from workbench.widgets import TrainingView
 
-__all__ = ["GOING", "RECORD", "Training", "TrainingState"]
+__all__ = ["GOING", "RECORD", "Origin", "Training", "TrainingState"]
 
 TrainingState = Literal["running", "paused", "done", "stopped", "failed", "interrupted", "killed"]
 
 GOING = ("running", "paused")
 RECORD = "training.json"
 _TICK = 0.1  # seconds after which a wait looks whether it was interrupted
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a branch comes from.
+
+    Args:
+        name: of the training that it was branched from.
+        step: after which.
+    """
+
+    name: str
+    step: int
 
 
 @dataclass(eq=False)
@@ -51,6 +69,8 @@ class Training:
         views: that show it live.
         awaited: whether a cell waits for its end, so that buttons may not reach the kernel.
         begun: when, in UTC.
+        branched_from: of a branch, the training and the step that it goes on from.
+        past: what goes back to its steps, or None.
     """
 
     settings: Settings
@@ -65,6 +85,9 @@ class Training:
     views: list[Any] = field(default_factory=list, repr=False)
     awaited: bool = field(default=False, repr=False)
     begun: str = field(default_factory=journal.now, repr=False)
+    branched_from: Origin | None = None
+    past: Past | None = field(default=None, repr=False)
+    _model: nn.Module | ReferenceType[nn.Module] | None = field(default=None, repr=False)
     _more: Callable[[JSON], None] | None = field(default=None, repr=False)
     _thread: threading.Thread | None = field(default=None, repr=False)
     _over: threading.Event = field(default_factory=threading.Event, repr=False)
@@ -73,6 +96,21 @@ class Training:
     def name(self) -> str:
         """What it was called, or the id that it got."""
         return self.folder.name
+
+    @property
+    def model(self) -> nn.Module:
+        """The model that it trains: a branch keeps its own, of others somebody has to hold it.
+
+        Raises:
+            RequestError: nobody does, or another process trains it.
+        """
+        found = self._model() if isinstance(self._model, ReferenceType) else self._model
+        if found is None:
+            raise RequestError(
+                f"the model of training {self.name!r} is not in this process, or nobody holds it: "
+                "build it anew, and training.checkpoint.load(model) puts its weights back"
+            )
+        return found
 
     @property
     def checkpoint(self) -> Checkpoint | None:
@@ -94,6 +132,20 @@ class Training:
     def is_going(self) -> bool:
         """Whether it is running or paused."""
         return self.state in GOING
+
+    def keep_model(self, model: nn.Module) -> None:
+        """Hold the model, as only a branch does; of other trainings the user holds it."""
+        self._model = model
+
+    @property
+    def keeps_model(self) -> bool:
+        """Whether the model lives as long as this does."""
+        return self._model is not None and not isinstance(self._model, ReferenceType)
+
+    @property
+    def has_thread(self) -> bool:
+        """Whether it goes on, or has gone on, in a thread of its own."""
+        return self._thread is not None
 
     def pause(self) -> None:
         """Hold the training after the step it is in; until `unpause` the model can be used."""
@@ -193,6 +245,88 @@ class Training:
         more(budget)
         return self
 
+    def at(self, step: int, *, model: nn.Module | None = None, data: Any = None) -> nn.Module:
+        """Return a copy of the model with the weights that the training had after a step, exactly.
+
+        It starts from the nearest checkpoint before and takes the steps between again, on the copy,
+        while the training may run on; nothing is written, and no callback is called. Each step that
+        is taken again has to come to the loss that it had, bit for bit, or it is refused: so it is
+        where the model, its loss or a callback draws from the global generators (`F.dropout`),
+        where a callback changes the model, where data or machine have changed since, and mostly on
+        a GPU, which adds up in no fixed order. Checkpoints themselves are exact everywhere.
+
+        Where an average of the weights is kept, it is the average, as `Checkpoint.load` gives it.
+
+        Args:
+            step: how many steps were done; 0 for the weights that it began with.
+            model: as it was given to `fit`, with any weights; needed, as `data` is, only where this
+                process has it no more, for instance after the kernel was restarted.
+            data: likewise.
+
+        Raises:
+            RequestError: it has not come to that step, or cannot be taken back to it exactly.
+        """
+        return self._go_back().at(self, step, model, data)
+
+    def branch(
+        self,
+        step: int,
+        *,
+        name: str | None = None,
+        model: nn.Module | None = None,
+        data: Any = None,
+        **changes: Any,
+    ) -> Training:
+        """Go on from a step as another training, with something changed; return that training.
+
+        It learns with a copy, `branch.model`; this training is not touched. It begins with this
+        one's history, its weights, its average and its optimizer's state, takes the steps that were
+        left, and ends, where nothing is changed, in the same bits: `training.show(branch)` draws
+        both. Another optimizer begins without a state. With another `lr` the rate keeps its course;
+        another schedule or budget begins a course of its own.
+
+        Args:
+            step: how many steps were done; see `at`, which says what cannot be taken back.
+            name: to find it again; by default this one's with the step.
+            model: see `at`.
+            data: see `at`.
+            changes: arguments of `fit` by keyword, all but those that decide the order of rows, the
+                device and the average: `lr=0.01`, `schedule="cosine"`, `steps=500` (more, after the
+                step). What is not given stays, callbacks too.
+
+        Raises:
+            RequestError: an argument cannot be changed, there is nothing left to do, or the
+                training cannot be taken back to the step.
+        """
+        return self._go_back().branch(self, step, name, model, data, changes)
+
+    def blame(
+        self, step: int, n: int = 5, *, model: nn.Module | None = None, data: Any = None
+    ) -> Blame:
+        """Return the batch behind a step: its rows, the loss of each as the step saw it, in order.
+
+        The step is taken again on a copy, as in `at`: augmented, and with its dropout.
+
+        Args:
+            step: counted from 1, as in the curves.
+            n: how many rows count as the hardest.
+            model: see `at`.
+            data: see `at`.
+
+        Raises:
+            RequestError: see `at`; or the loss cannot take a row alone.
+        """
+        return self._go_back().blame(self, step, n, model, data)
+
+    def _go_back(self) -> Past:
+        if self.past is None:
+            raise RequestError(
+                f"this is what a model remembers of training {self.name!r}: ask "
+                f"wb.list_trainings()[{self.name!r}]"
+            )
+        self.refresh()
+        return self.past
+
     def show(self, *others: Training) -> TrainingView | Picture:
         """Return a view of the training, live while it runs: its curves, progress and controls.
 
@@ -204,6 +338,11 @@ class Training:
         from workbench.widgets import view
 
         return view([self, *others])
+
+    @property
+    def can_go_back(self) -> bool:
+        """Whether `at`, `branch` and `blame` need nothing but a step."""
+        return self.past is not None and self.past.given is not None
 
     @property
     def can_extend(self) -> bool:
@@ -239,6 +378,8 @@ class Training:
             "settings": self.settings.to_json(),
             "environment": self.environment,
         }
+        if self.branched_from is not None:
+            record["branched_from"] = asdict(self.branched_from)
         write_json(self.folder / RECORD, record)
 
     def __repr__(self) -> str:
@@ -250,7 +391,9 @@ class Training:
             if name not in ("epoch", "step")
         )
         figures += f"; {self.error}" if self.error is not None else ""
+        origin = self.branched_from
+        source = f", branched from {origin.name} at step {origin.step:,}" if origin else ""
         return (
-            f"Training {self.state}: {s.model} on {s.data}, {len(self.history):,} of "
+            f"Training {self.state}: {s.model} on {s.data}{source}, {len(self.history):,} of "
             f"{s.steps:,} steps in {self.seconds:.1f} s{figures}"
         )

@@ -206,8 +206,9 @@ class Watcher:
         self._keep_if_due()
 
     def end(self) -> None:
-        """Keep the last checkpoint."""
+        """Keep the last checkpoint, and what the loop has counted of an epoch."""
         self._check_weights()
+        self._job.correct = int(self._correct)
         if self._files is not None:
             self._files.append(self._training.history, self._training.seconds)
         if self._checkpoints is not None and self._kept < self._job.step:

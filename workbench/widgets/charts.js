@@ -232,6 +232,7 @@ function drawCurve({ pen, ink, x, y, left, right, top, bottom }, curve) {
     if (band) {
       const area = path([...stretch.map(place("high")), ...stretch.map(place("low")).reverse()]);
       Object.assign(pen, { globalAlpha: band, lineWidth: 1 });
+      pen.setLineDash([]);
       pen.fill(area);
       pen.stroke(area); // else a flat one would not show
     }

@@ -25,7 +25,7 @@ def still(trainings: Sequence[Training]) -> Picture:
             t.history.draw_dots(right, f"validation_{metric}", held, None)
             right.set(xlabel="step", ylabel=metric)
     left.set_ylim(0, max(tops))
-    left.legend(frameon=False)
+    left.legend(frameon=False, loc="upper right")  # to look for the best place takes its time
     for axes in (left, *rest):
         axes.grid(alpha=0.2)
     figure.suptitle(", ".join(f"{t.name}: {t.state}" for t in trainings), fontsize=10)

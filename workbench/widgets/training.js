@@ -58,6 +58,7 @@ const VIEW = `
       ${FIGURE("metric", '<span></span><select aria-label="Metric"></select>')}
       ${FIGURE("lr", "Learning rate")}
     </div>
+    ${REWIND}
     <details>
       <summary>Table</summary>
       <div class="wb-tables" tabindex="0" role="group" aria-label="Figures by epoch"></div>
@@ -71,7 +72,9 @@ const VIEW = `
 /** Keep what the kernel tells of its trainings, and call the views when there is news. */
 function openStore(model) {
   let expected = null; // the next message's number; null while everything has been asked for
-  const store = { trainings: [], silent: false, views: new Set(), ask: (what) => model.send(what) };
+  const chosen = { who: 0, step: null, rates: {} }; // to go back to; without a step the last one
+  const ask = (what) => model.send(what);
+  const store = { trainings: [], silent: false, views: new Set(), chosen, ask };
   const tell = (news) => {
     Object.assign(store, news);
     store.views.forEach((update) => update());
@@ -115,7 +118,8 @@ function merged(old, news, buffers) {
   }
   const [before, { from, rows: after }] = [old?.rows ?? [], news.rows];
   const same = !after.length && from >= before.length;
-  return { ...news, curves, rows: same ? before : [...before.slice(0, from), ...after] };
+  const rewind = { found: old?.rewind.found ?? {}, ...news.rewind };
+  return { ...news, curves, rewind, rows: same ? before : [...before.slice(0, from), ...after] };
 }
 
 /** The numbers of a buffer; copied, for it may start anywhere in a larger one. */
@@ -153,7 +157,11 @@ function openView(store, el) {
     charts[1].draw({ title: titled(name), curves: figures, end });
     charts[2].draw({ title: "Learning rate", curves: rates, end, zero: true });
     find(".wb-legend").replaceChildren(...legend(losses));
+    charts.forEach((chart) => rewind.mark(chart));
   };
+
+  const rewind = openRewind(store, find(".wb-rewind"), redraw);
+  rewind.listen(charts[0]);
 
   const fillTables = () => {
     const wanted = details.open ? store.trainings : [];
@@ -177,6 +185,7 @@ function openView(store, el) {
     offer(metric, metricNames(trainings));
     charts[1].figure.hidden = !metric.value;
     fillTables();
+    rewind.update();
     announce(trainings);
     redraw();
   };

@@ -7,7 +7,7 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from uuid import uuid4
 
@@ -22,6 +22,7 @@ from workbench.types import JSON
 from workbench.widgets.curves import Curve, Rows
 from workbench.widgets.faces import css, javascript
 from workbench.widgets.pump import follow
+from workbench.widgets.rewinds import ASKS, Rewind
 from workbench.widgets.stills import still
 
 __all__ = ["TrainingView", "view"]
@@ -39,7 +40,7 @@ def view(trainings: Sequence[Training]) -> TrainingView | Picture:
 
 
 class TrainingView(anywidget.AnyWidget):
-    """Shows trainings while they run and afterwards, and lets them be paused, stopped and extended.
+    """Shows trainings while they run and afterwards; steers them, and goes back in them.
 
     The page is told what is new, a few times a second, as binary buffers of bounded size; whoever
     missed something asks for everything. The saved notebook keeps a picture and a line of text.
@@ -48,12 +49,12 @@ class TrainingView(anywidget.AnyWidget):
         trainings: drawn over each other.
     """
 
-    _esm = javascript("charts", "training")
+    _esm = javascript("charts", "rewind", "training")
     _css = css("training")
 
     def __init__(self, trainings: Sequence[Training]) -> None:
         super().__init__()
-        self._sides = [_Side(training) for training in trainings]
+        self._sides = [_Side(training, self._join) for training in trainings]
         self._lock = threading.Lock()  # the page asks in one thread, the pump looks in another
         self._drawing, self._png = threading.Lock(), b""
         self._drawn: list[tuple[str, int]] = []  # how the trainings stood in the picture
@@ -75,7 +76,14 @@ class TrainingView(anywidget.AnyWidget):
         if self._going and not going:
             self.keep()
         self._going = going
-        return going
+        return going or any(side.rewind.is_busy for side in self._sides)
+
+    def _join(self, branch: Training) -> None:
+        """Draw a branch over the others from its first step on."""
+        branch.views.append(self)
+        with self._lock:
+            self._sides = [*self._sides, _Side(branch, self._join)]
+        self.follow()
 
     def follow(self) -> None:
         """Look again, since a training goes on."""
@@ -103,6 +111,10 @@ class TrainingView(anywidget.AnyWidget):
             self._tell(everything=True)
             return
         side = self._sides[content["training"]]
+        if content["ask"] in ASKS:
+            side.rewind.do(content)
+            follow(self)  # the training itself has not moved
+            return
         try:
             side.do(content)
         except WorkbenchError as error:
@@ -143,10 +155,11 @@ class _Side:
 
     Args:
         training: live, or as its files tell.
+        join: called with a branch of it that is to be shown too.
     """
 
-    def __init__(self, training: Training) -> None:
-        self.training = training
+    def __init__(self, training: Training, join: Callable[[Training], None]) -> None:
+        self.training, self.rewind = training, Rewind(training, join)
         self.problem = ""
         self._start_anew()
         self._recent: deque[tuple[float, int]] = deque(maxlen=_RECENT)
@@ -186,6 +199,7 @@ class _Side:
             "can": self._can(),
             "curves": [c for name in ("loss", "lr") if (c := self._curve(name, buffers))],
             "rows": self._new_rows(history.epochs),
+            "rewind": self.rewind.news(everything=everything),
         }
 
     def _note(self) -> str:
