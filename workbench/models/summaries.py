@@ -12,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from workbench.attached import attached
 from workbench.devices import device_of
+from workbench.models.leaves import watched
 from workbench.modes import evaluating
 from workbench.preprocessing import Preprocessing
 
@@ -51,7 +52,9 @@ class Summary:
         """Bytes that one row's layer outputs take in a training step."""
         return int(self.layers["activation_bytes"].sum())
 
-    def _totals(self) -> str:
+    @property
+    def totals(self) -> str:
+        """The sums, in words."""
         return (
             f"{self.parameters:,} parameters ({self.trainable:,} trainable), "
             f"{self.multiply_adds:,} multiply-adds and {self.activation_bytes / 1024:,.1f} KiB "
@@ -59,11 +62,11 @@ class Summary:
         )
 
     def __repr__(self) -> str:
-        return f"{self.layers.to_string(index=False)}\n{self._totals()}"
+        return f"{self.layers.to_string(index=False)}\n{self.totals}"
 
     def _repr_html_(self) -> str:
         table = self.layers.to_html(index=False, border=0, formatters=_THOUSANDS)
-        return f"{table}<p>{self._totals()}</p>"
+        return f"{table}<p>{self.totals}</p>"
 
 
 def summary(model: nn.Module, data: Dataset) -> Summary:
@@ -88,23 +91,16 @@ def _calls(model: nn.Module, x: Tensor) -> list[dict[str, Any]]:
     """Run the model once; return a row for each call of a layer, and one for what is no layer."""
     rows: list[dict[str, Any]] = []
     counter, before = FlopCounterMode(display=False), [0]
-    leaves = {m: n for n, m in model.named_modules() if not any(m.children())}
 
-    def enter(*_: Any) -> None:
+    def enter() -> None:
         before[0] = counter.get_total_flops()
 
-    def leave(module: nn.Module, _: Any, answer: Any) -> None:
+    def leave(name: str, module: nn.Module, _: Any, answer: Any) -> None:
         cost = counter.get_total_flops() - before[0]
-        rows.append(_row(leaves[module], module, answer, cost // (2 * len(x))))
+        rows.append(_row(name, module, answer, cost // (2 * len(x))))
 
-    hooks = [module.register_forward_pre_hook(enter) for module in leaves]
-    hooks += [module.register_forward_hook(leave) for module in leaves]
-    try:
-        with evaluating(model), counter, torch.no_grad():
-            model(x)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with evaluating(model), watched(model, leave, before=enter), counter, torch.no_grad():
+        model(x)
     total = counter.get_total_flops() // (2 * len(x))
     return rows + _outside(model, total - sum(row["multiply_adds"] for row in rows))
 
@@ -113,7 +109,7 @@ def _row(name: str, module: nn.Module, answer: Any, cost: int) -> dict[str, Any]
     tensors = [leaf for leaf in tree_leaves(answer) if isinstance(leaf, Tensor)]
     output = tensors[0] if tensors else torch.empty(1, 0)  # an LSTM answers with its states too
     return {
-        "layer": name or "(model)",
+        "layer": name,
         "kind": type(module).__name__.lstrip("_"),
         "output": "×".join(map(str, output.shape[1:])),
         "parameters": _own(module),

@@ -1,7 +1,16 @@
 """Widgets: thin views over objects that exist without them."""
 
 from workbench.widgets.dataset_view import DatasetView, dataset
+from workbench.widgets.model_view import ModelView, model
 from workbench.widgets.stills import still
 from workbench.widgets.training_view import TrainingView, view
 
-__all__ = ["DatasetView", "TrainingView", "dataset", "still", "view"]
+__all__ = [
+    "DatasetView",
+    "ModelView",
+    "TrainingView",
+    "dataset",
+    "model",
+    "still",
+    "view",
+]
