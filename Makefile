@@ -23,12 +23,12 @@ full: .venv/installed  ## the long proofs: notebooks at their defaults, storms o
 	$(BIN)/python -m pytest -m full
 	$(BIN)/python -m pytest --workbench notebooks
 
-lab: .venv/installed  ## JupyterLab in the notebooks' folder
-	$(BIN)/jupyter lab --notebook-dir notebooks
+lab: .venv/installed  ## JupyterLab in the notebooks' folder, the start notebook in front
+	$(BIN)/workbench lab notebooks
 
 notebooks: .venv/installed  ## execute the notebooks and store their outputs
 	cd notebooks && PATH="$(CURDIR)/$(BIN):$$PATH" WORKBENCH_HEADLESS=1 jupyter nbconvert --to notebook --inplace --execute \
-		--ExecutePreprocessor.record_timing=False --ExecutePreprocessor.store_widget_state=False *.ipynb
+		--ExecutePreprocessor.record_timing=False --ExecutePreprocessor.store_widget_state=False [0-9]*.ipynb gallery.ipynb
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv

@@ -8,7 +8,7 @@ from types import FrameType
 
 import typer
 
-from workbench.cli import data, doctor, models, runs, services, storage, sweeps, trainings
+from workbench.cli import data, doctor, lab, models, runs, services, storage, sweeps, trainings
 from workbench.errors import WorkbenchError
 
 __all__ = ["app", "main"]
@@ -22,6 +22,7 @@ app = typer.Typer(
 )
 app.add_typer(data.app, name="data")
 doctor.register(app)
+lab.register(app)
 models.register(app)
 runs.register(app)
 services.register(app)

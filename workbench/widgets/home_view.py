@@ -1,0 +1,189 @@
+"""`HomeView`: the notebooks of a folder, recent runs, models and running services, live."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import traitlets
+from PIL import Image
+
+from workbench.errors import RequestError, TamperedError
+from workbench.lab import server_root
+from workbench.pictures import Picture
+from workbench.progress import is_live
+from workbench.registry.versions import ModelVersion, look_through
+from workbench.runs import Run
+from workbench.runs.index import RunWatch
+from workbench.serving import list_services
+from workbench.types import JSON
+from workbench.widgets.faces import Face, action, css, javascript
+from workbench.widgets.gallery import Entry, entries, thumbnail
+
+__all__ = ["HomeView", "home"]
+
+_EVERY = 2.0  # seconds between two looks
+_SHARE = 20  # of the time of a look that at least passes until the next one
+_PATIENCE = 60.0  # seconds without a word of a page, after which nobody looks
+_RUNS, _FIGURES = 8, 3  # the last ones, and how many figures of each
+_MODELS = 30
+
+
+def home(folder: str | os.PathLike[str] = ".") -> HomeView | Picture:
+    """Return the start page of a folder's notebooks; a picture of it where no page lives.
+
+    Raises:
+        RequestError: there is no such folder.
+    """
+    view = HomeView(Path(folder))
+    return view if is_live() else view.picture()
+
+
+class HomeView(Face):
+    """Shows a folder's notebooks as cards that open them, and what was run, published and serves.
+
+    While a page shows it, it looks every two seconds.
+
+    Args:
+        folder: where the notebooks are.
+
+    Raises:
+        RequestError: there is no such folder.
+    """
+
+    _esm = javascript("faces", "home")
+    _css = css("home")
+
+    path: traitlets.List[JSON] = traitlets.List().tag(sync=True)  # apart from what often changes
+
+    def __init__(self, folder: Path) -> None:
+        if not folder.is_dir():
+            raise RequestError(f"no folder {str(folder)!r}: pass one in which notebooks are")
+        super().__init__()
+        self._folder, self._runs = folder.resolve(), RunWatch()
+        self._next, self._until = 0.0, 0.0
+        self.refresh()
+
+    @action
+    def stay(self) -> None:
+        """Look on for a minute, since a page shows it."""
+        self._until = time.monotonic() + _PATIENCE
+        self.follow()
+
+    def look(self) -> bool:
+        """Show what is new, every two seconds; return whether a page still shows it."""
+        began = time.monotonic()
+        if began >= self._next:
+            self.refresh()
+            ended = time.monotonic()
+            self._next = ended + max(_EVERY, _SHARE * (ended - began))
+        return began < self._until
+
+    def draw(self) -> JSON:
+        """Return the runs, models and services; the notebooks are in `path`."""
+        self.path = [self._card(entry) for entry in entries(self._folder)]
+        versions, problems = look_through()
+        models = _models(versions, problems)
+        runs = self._runs.look()
+        return {
+            "title": "Workbench",
+            "folder": str(self._folder),
+            "runs": [_run(run) for run in reversed(runs[-_RUNS:])],
+            "all_runs": len(runs),
+            "models": models[:_MODELS],
+            "services": [{"name": s.name, "url": s.url, "model": s.model} for s in list_services()],
+            "problems": problems,
+        }
+
+    def picture(self) -> Picture:
+        """Return the pictures of the notebooks, each with its title and minutes."""
+        found = entries(self._folder)
+        figure = Picture(9, 2.6 * max(1, -(-len(found) // 3)))
+        for place, entry in enumerate(found):
+            _draw(figure.add_subplot(-(-len(found) // 3), 3, place + 1), entry)
+        if not found:
+            figure.text(0.5, 0.5, f"no notebook in {self._folder.name}", ha="center")
+        return figure
+
+    def _card(self, entry: Entry) -> JSON:
+        root, path = server_root(), self._folder / entry.file
+        inside = root is not None and path.is_relative_to(root.resolve())
+        return {
+            "file": entry.file,
+            "path": path.relative_to(root.resolve()).as_posix() if root and inside else entry.file,
+            "title": entry.title,
+            "about": entry.about,
+            "minutes": entry.minutes,
+            "result": entry.result,
+            "src": thumbnail(entry.picture) if entry.picture else None,
+            "alt": entry.alt,
+        }
+
+    def __repr__(self) -> str:
+        shown = self.shown
+        models, services = len(shown["models"]), len(shown["services"])
+        return (
+            f"workbench at {self._folder}: {len(self.path)} notebooks, {shown['all_runs']} runs, "
+            f"{models} models, {services} services"
+        )
+
+
+def _run(run: Run) -> JSON:
+    return {
+        "id": run.id,
+        "notebook": run.source.stem,
+        "state": run.state,
+        "began": run.began,
+        "seconds": run.seconds,
+        "figures": _figures(run.metrics),
+    }
+
+
+def _figures(metrics: dict[str, float]) -> list[list[Any]]:
+    """Return the last figures, as JSON has them: without numbers that are none."""
+    last = list(metrics.items())[-_FIGURES:]
+    return [[name, value if math.isfinite(value) else None] for name, value in last]
+
+
+def _models(versions: list[ModelVersion], problems: list[str]) -> list[JSON]:
+    """Return each model with its champion, or its newest version, the youngest first.
+
+    Of one whose log is damaged, the reason is added to the problems.
+    """
+    by_name: dict[str, list[ModelVersion]] = {}
+    for version in versions:
+        by_name.setdefault(version.name, []).append(version)
+    found = []
+    for name, known in by_name.items():
+        try:
+            champion = next((v for v in known if "champion" in v.aliases), None)
+        except TamperedError as error:
+            champion = None
+            problems.append(str(error))
+        shown = champion or known[-1]
+        found.append(
+            {
+                "name": name,
+                "versions": len(known),
+                "champion": champion.version if champion else None,
+                "newest": known[-1].version,
+                "created": known[-1].record["created"],
+                "figures": _figures(shown.metrics),
+            }
+        )
+    return sorted(found, key=lambda model: str(model["created"]), reverse=True)
+
+
+def _draw(axes: Any, entry: Entry) -> None:
+    """Draw a card."""
+    axes.axis("off")
+    minutes = f"{entry.minutes} min" if entry.minutes else ""
+    axes.set_title("\n".join(filter(None, [entry.title, minutes])), fontsize=8, wrap=True)
+    address = thumbnail(entry.picture) if entry.picture else None
+    if address:
+        axes.imshow(Image.open(io.BytesIO(base64.b64decode(address.partition(",")[2]))))
