@@ -18,6 +18,9 @@ from workbench.types import JSON
 if TYPE_CHECKING:
     import pandas as pd
 
+    from workbench.pictures import Picture
+    from workbench.widgets import ServiceView
+
 __all__ = ["RemoteService", "connect"]
 
 
@@ -227,6 +230,18 @@ class RemoteService:
         """Return the last 100 jobs, oldest first, found by number, id or `"last"`."""
         told = self._wire.ask("GET", "/jobs")["jobs"]
         return JobListing([RemoteJob(self._wire, one) for one in reversed(told)])
+
+    def show(self, model: str | None = None) -> ServiceView | Picture:
+        """Return a live view: traffic, drift, the last requests, and what can be done from here.
+
+        Where no page lives, headless or in a script, it is a picture.
+
+        Args:
+            model: its name.
+        """
+        from workbench.widgets import service
+
+        return service(self, model)
 
     def __repr__(self) -> str:
         return f"RemoteService at {self.url}: {', '.join(self._names) or 'no model yet'}"

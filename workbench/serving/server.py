@@ -16,7 +16,7 @@ import sys
 import threading
 from collections.abc import Collection
 from types import TracebackType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import nn
@@ -38,6 +38,10 @@ from workbench.serving.listening import DRAIN, START
 from workbench.serving.security import warn_of_exposure
 from workbench.serving.served import Served, served_from
 from workbench.serving.tensors import Array
+
+if TYPE_CHECKING:
+    from workbench.pictures import Picture
+    from workbench.widgets import ServiceView
 
 __all__ = ["Service", "serve"]
 
@@ -183,6 +187,15 @@ class Service:
     def stats(self) -> Stats:
         """Return how many inferences were asked for, how many failed, and how long they took."""
         return self._stopped or self._server.app.stats(self.name)
+
+    def show(self) -> ServiceView | Picture:
+        """Return a live view: traffic, drift, the last requests; swap, promote, stop.
+
+        Where no page lives, headless or in a script, it is a picture.
+        """
+        from workbench.widgets import service
+
+        return service(self)
 
     def stop(self) -> None:
         """Stop answering; the last service of a server frees its port.

@@ -4,19 +4,25 @@ from workbench.widgets.dataset_view import DatasetView, dataset
 from workbench.widgets.descent_view import DescentView, descent
 from workbench.widgets.home_view import HomeView, home
 from workbench.widgets.model_view import ModelView, model
+from workbench.widgets.service_view import ServiceView, service
 from workbench.widgets.stills import still
 from workbench.widgets.training_view import TrainingView, view
+from workbench.widgets.try_view import TryView, try_it
 
 __all__ = [
     "DatasetView",
     "DescentView",
     "HomeView",
     "ModelView",
+    "ServiceView",
     "TrainingView",
+    "TryView",
     "dataset",
     "descent",
     "home",
     "model",
+    "service",
     "still",
+    "try_it",
     "view",
 ]
