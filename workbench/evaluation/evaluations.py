@@ -22,6 +22,7 @@ from workbench.evaluation.metrics import class_scores, confusion_matrix, r_squar
 if TYPE_CHECKING:
     from workbench.evaluation.comparing import Comparison
     from workbench.pictures import Picture
+    from workbench.widgets import EvaluationView
 
 __all__ = ["Evaluation", "evaluate"]
 
@@ -295,6 +296,18 @@ class Evaluation(Answers):
         from workbench.evaluation.comparing import compare_evaluations
 
         return compare_evaluations(self, other)
+
+    def show(self, other: Evaluation | None = None) -> EvaluationView | Picture:
+        """Return a view to look into: what was confused, mistakes, calibration, curves, residuals.
+
+        Where no page lives, headless or in a script, it is a picture.
+
+        Args:
+            other: another's answers to the same rows, to be compared with these row by row.
+        """
+        from workbench.widgets import evaluation
+
+        return evaluation(self, other)
 
     def plot_confusion(self) -> Picture:
         """Return a picture of the confusion matrix, each row as shares of its true class."""

@@ -2,6 +2,7 @@
 
 from workbench.widgets.dataset_view import DatasetView, dataset
 from workbench.widgets.descent_view import DescentView, descent
+from workbench.widgets.evaluation_view import EvaluationView, evaluation
 from workbench.widgets.home_view import HomeView, home
 from workbench.widgets.model_view import ModelView, model
 from workbench.widgets.service_view import ServiceView, service
@@ -12,6 +13,7 @@ from workbench.widgets.try_view import TryView, try_it
 __all__ = [
     "DatasetView",
     "DescentView",
+    "EvaluationView",
     "HomeView",
     "ModelView",
     "ServiceView",
@@ -19,6 +21,7 @@ __all__ = [
     "TryView",
     "dataset",
     "descent",
+    "evaluation",
     "home",
     "model",
     "service",

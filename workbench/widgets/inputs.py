@@ -1,0 +1,89 @@
+"""`Inputs`: raw rows as the page takes them, alone or small: images, or the values of columns."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from workbench.datasets import Split
+from workbench.datasets.overviews import is_image
+from workbench.types import JSON
+from workbench.widgets.images import address_of, brightest
+
+__all__ = ["Inputs", "plain", "shrunk"]
+
+_SMALL, _LARGE = 64, 224  # pixels of an image's longer side
+_COLUMNS, _FEATURES = 30, 100  # of a row that are shown among others, and alone
+
+
+class Inputs:
+    """How the rows of a split look.
+
+    Args:
+        split: images of one or three channels are shown as such; of all else each row's values.
+    """
+
+    def __init__(self, split: Split) -> None:
+        self._inputs = split.inputs
+        shape = split.inputs.shape[1:]
+        self.are_images = is_image(split) and (len(shape) == 2 or shape[2] in (1, 3))
+        self._white = brightest(split.inputs) if self.are_images else 1
+        width = split.inputs[0].numel()
+        self._names = [] if self.are_images else [f"x{i}" for i in range(min(width, _FEATURES))]
+        self._more = 0 if self.are_images else width - len(self._names)
+        self.page = 20 if not self.are_images else 24 if max(shape[:2]) <= _SMALL // 2 else 12
+
+    def about(self) -> JSON:
+        """Return what holds for all rows: their kind, and what the columns are called."""
+        names = self._names[:_COLUMNS]
+        more = self._more + len(self._names) - len(names)
+        pixels = self.are_images and max(self._inputs.shape[1:3]) <= _SMALL
+        kind = "image" if self.are_images else "table"
+        return {"kind": kind, "columns": names, "more_columns": more, "pixels": pixels}
+
+    def small(self, index: int) -> JSON:
+        """Return a row among others: a small image, or its first values."""
+        if self.are_images:
+            return {"src": address_of(shrunk(self._inputs[index], _SMALL), self._white)}
+        return {"values": self._values(index)[:_COLUMNS]}
+
+    def large(self, index: int) -> JSON:
+        """Return a row alone: an image of up to 224 pixels, or as many values with their names."""
+        if self.are_images:
+            return {"src": address_of(shrunk(self._inputs[index], _LARGE), self._white)}
+        features = [list(pair) for pair in zip(self._names, self._values(index), strict=True)]
+        return {"features": features, "more": self._more}
+
+    def _values(self, index: int) -> list[float | None]:
+        values = self._inputs[index].reshape(-1)[: len(self._names)].double()
+        return [plain(value) for value in values.tolist()]
+
+
+def plain(value: float) -> float | None:
+    """Return a figure in six digits, as JSON has it: None where it is no number.
+
+    >>> plain(2 / 3), plain(float("nan"))
+    (0.666667, None)
+    """
+    return float(f"{value:.6g}") if math.isfinite(value) else None
+
+
+def shrunk(image: Tensor, longest: int) -> Tensor:
+    """Return an image whose sides are at most so long, each pixel the mean of those it stands for.
+
+    Args:
+        image: uint8, shaped (height, width) or (height, width, 1 or 3).
+        longest: in pixels; an image that is smaller stays as it is.
+    """
+    height, width = image.shape[:2]
+    if max(height, width) <= longest:
+        return image
+    scale = longest / max(height, width)
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    pixels = image.squeeze(-1) if image.ndim == 3 else image
+    small = Image.fromarray(pixels.contiguous().numpy()).resize(size, Image.Resampling.BOX)
+    return torch.from_numpy(np.array(small))
