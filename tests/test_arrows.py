@@ -68,9 +68,9 @@ FOLDERS: Mapping[str, Sequence[str]] = {
     "widgets": ("curves", "stills", "pump", "faces", "images", "rewinds", "training_view",
                 "dataset_view", "moments", "model_still", "model_view", "inputs",
                 "evaluation_rows", "evaluation_parts", "evaluation_stills", "evaluation_view",
-                "descents", "descent_view", "gallery", "home_view", "drawings", "subjects",
-                "try_view", "traffic", "watches", "reached", "service_view", "run_faces",
-                "sweep_lines", "fields", "form_view", "run_curves", "run_parallels",
+                "descents", "descent_view", "gallery", "drawings", "subjects",
+                "try_view", "traffic", "watches", "reached", "service_view", "home_view",
+                "run_faces", "sweep_lines", "fields", "form_view", "run_curves", "run_parallels",
                 "run_details", "runs_view"),
 }  # fmt: skip
 

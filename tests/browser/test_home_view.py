@@ -55,6 +55,27 @@ def test_what_is_published_and_served_is_there_soon(lab: Lab) -> None:
     expect(opened).to_have_attribute("aria-selected", "true")
 
 
+def test_a_model_is_served_by_a_click_and_watched(lab: Lab) -> None:
+    notebook = lab.open(SHOW.replace('service = wb.serve("net@champion")', ""))
+    notebook.run(0)
+    notebook.run(1)
+    face = notebook.output(0).locator(".wb-home")
+    face.get_by_role("button", name="Serve net").click()
+    panel = face.locator(".wb-service")
+    expect(panel.locator(".wb-state")).to_have_text("running")
+    asked = "wb.connect(s.url, s.token).predict(torch.zeros(3, 4)).labels"
+    notebook.evaluate(
+        "globals().update(s=__import__('workbench.serving').serving.list_services()[0])"
+    )
+    assert len(notebook.evaluate(asked)) == 3
+    expect(panel.locator(".wb-requests tbody tr")).to_have_count(1)
+    face.get_by_role("button", name="Close the panel").click()
+    expect(panel).to_have_count(0)
+    face.get_by_role("button", name="Watch net").press("Enter")
+    expect(panel.locator(".wb-state")).to_have_text("running")
+    lab.check_accessibility(face)
+
+
 def test_workbench_lab_opens_home_and_has_a_tile(browser: Browser, tmp_path: Path) -> None:
     folder = tmp_path / "course"
     folder.mkdir()

@@ -3,29 +3,34 @@ export default face("home", (root, ask, model) => {
   const parts = {
     folder: h("p", { class: "wb-muted" }), cards: h("ul", { class: "wb-home-cards" }),
     runs: h("div", {}), models: h("div", {}), services: h("div", {}), problem: h("div", {}),
+    panel: h("div", { class: "wb-home-panel" }),
   };
   const part = (title, inner) =>
     h("section", { class: "wb-part", "aria-label": title }, h("h3", {}, title), inner);
   root.append(
     h("div", { class: "wb-line-up" }, h("h2", { class: "wb-title" }, "Workbench"), parts.folder), parts.cards,
     h("div", { class: "wb-home-lists" }, part("Recent runs", parts.runs), part("Models", parts.models),
-      part("Services", parts.services)), parts.problem);
+      part("Services", parts.services)), parts.panel, parts.problem);
   const stay = () => document.hidden || !root.clientWidth || ask("stay"); // else nobody looks
   const timer = setInterval(stay, 20_000);
   const seen = new IntersectionObserver(([{ isIntersecting }]) => isIntersecting && stay());
   seen.observe(root);
-  let cards = null;
+  let [cards, panel] = [null, ""];
   return {
     draw(shown) {
       if (cards !== model.get("path")) {
         cards = model.get("path");
         keepFocus(parts.cards, () => parts.cards.replaceChildren(...cardsOf(cards)));
       }
+      if (panel !== model.get("panel")) {
+        panel = model.get("panel");
+        showPanel(parts.panel, model, panel, ask);
+      }
       write(parts.folder, shown.folder);
       for (const [name, list] of Object.entries(LISTS)) {
         if (parts[name].told === JSON.stringify([shown[name], minute()])) continue;
         parts[name].told = JSON.stringify([shown[name], minute()]);
-        keepFocus(parts[name], () => parts[name].replaceChildren(...list(shown)));
+        keepFocus(parts[name], () => parts[name].replaceChildren(...list(shown, ask)));
       }
       parts.problem.replaceChildren(...shown.problems.map((text) => h("p", { class: "wb-note" }, text)));
     },
@@ -35,6 +40,17 @@ export default face("home", (root, ask, model) => {
     },
   };
 });
+
+/** Show the panel of a service below the lists, and a button that closes it. */
+async function showPanel(place, model, id, ask) {
+  place.replaceChildren();
+  if (!id) return;
+  const manager = model.widget_manager;
+  const view = await manager.create_view(await manager.get_model(id));
+  if (model.get("panel") !== id) return; // another one was opened meanwhile
+  place.replaceChildren(button("Close the panel", () => ask("watch", { service: "" })), view.el);
+  place.scrollIntoView({ block: "nearest" });
+}
 
 const LISTS = { runs: runsOf, models: modelsOf, services: servicesOf };
 
@@ -78,20 +94,23 @@ function runsOf({ runs, all_runs: all }) {
 }
 
 /** Models by name: which version is champion, how many there are. */
-function modelsOf({ models }) {
+function modelsOf({ models }, ask) {
   if (!models.length) return [empty("Nothing was published yet:", 'wb.publish(model, "name")')];
   const rows = models.map(({ name, versions, champion, newest, created, figures }) => [
-    name, champion ? `@${champion}` : "none", `@${newest}`, count(versions), ago(created), figuresOf(figures)]);
-  const heads = ["model", "champion", "newest", "versions", "published", "figures"];
+    name, champion ? `@${champion}` : "none", `@${newest}`, count(versions), ago(created), figuresOf(figures),
+    button("Serve", () => ask("serve", { model: name }), { "aria-label": `Serve ${name}` })]);
+  const heads = ["model", "champion", "newest", "versions", "published", "figures", "serve"];
   return [scrolled(table("Models", heads, rows), "Models")];
 }
 
 /** What answers, and where. */
-function servicesOf({ services }) {
+function servicesOf({ services }, ask) {
   if (!services.length) return [empty("No service runs:", "workbench serve NAME")];
   const address = (url) => h("a", { href: url, target: "_blank", rel: "noopener" }, url);
-  const rows = services.map(({ name, url, model }) => [name, address(url), model]);
-  return [scrolled(table("Services", ["service", "address", "answers with"], rows), "Services")];
+  const watch = (name) =>
+    button("Watch", () => ask("watch", { service: name }), { "aria-label": `Watch ${name}` });
+  const rows = services.map(({ name, url, model }) => [name, address(url), model, watch(name)]);
+  return [scrolled(table("Services", ["service", "address", "answers with", "panel"], rows), "Services")];
 }
 
 /** What to do where there is nothing to list. */

@@ -13,17 +13,22 @@ from typing import Any
 import traitlets
 from PIL import Image
 
-from workbench.errors import RequestError, TamperedError
+from workbench.errors import RequestError, TamperedError, UnknownNameError
 from workbench.lab import server_root
 from workbench.pictures import Picture
 from workbench.progress import is_live
+from workbench.registry import version
 from workbench.registry.versions import ModelVersion, look_through
+from workbench.remote import connect
 from workbench.runs import Run
 from workbench.runs.index import RunWatch
-from workbench.serving import list_services
+from workbench.serving import Service, list_services, serve
+from workbench.serving.client import find_service
 from workbench.types import JSON
 from workbench.widgets.faces import Face, action, css, javascript
 from workbench.widgets.gallery import Entry, entries, thumbnail
+from workbench.widgets.reached import Reached
+from workbench.widgets.service_view import ServiceView
 
 __all__ = ["HomeView", "home"]
 
@@ -60,6 +65,7 @@ class HomeView(Face):
     _css = css("home")
 
     path: traitlets.List[JSON] = traitlets.List().tag(sync=True)  # apart from what often changes
+    panel = traitlets.Unicode("").tag(sync=True)  # the widget of the service that is looked at
 
     def __init__(self, folder: Path) -> None:
         if not folder.is_dir():
@@ -67,6 +73,7 @@ class HomeView(Face):
         super().__init__()
         self._folder, self._runs = folder.resolve(), RunWatch()
         self._next, self._until = 0.0, 0.0
+        self._mine: dict[str, Service] = {}  # those that were served by a click
         self.refresh()
 
     @action
@@ -74,6 +81,29 @@ class HomeView(Face):
         """Look on for a minute, since a page shows it."""
         self._until = time.monotonic() + _PATIENCE
         self.follow()
+
+    @action
+    def serve(self, model: str) -> None:
+        """Serve a model's champion, or its newest version, from this kernel, and watch it."""
+        service = serve(_meant(model).ref)
+        self._mine[service.name] = service
+        self.watch(service.name)
+
+    @action
+    def watch(self, service: str) -> None:
+        """Show the panel of a service that runs on this machine; of none where it is empty."""
+        mine = self._mine.get(service)
+        self.panel = ""
+        if not service:
+            return
+        if mine is None or not mine.is_running:
+            found = find_service(service)
+            view = ServiceView(Reached(connect(found.url, found.token), service))
+        else:
+            view = ServiceView(Reached(mine))
+        view.follow()
+        self._view = view  # as long as it is seen
+        self.panel = view.model_id or ""
 
     def look(self) -> bool:
         """Show what is new, every two seconds; return whether a page still shows it."""
@@ -133,6 +163,18 @@ class HomeView(Face):
         )
 
 
+def _meant(model: str) -> ModelVersion:
+    """Return the champion of a model, else its newest version.
+
+    Raises:
+        UnknownNameError: there is no such model.
+    """
+    try:
+        return version(f"{model}@champion")
+    except UnknownNameError:
+        return version(model)
+
+
 def _run(run: Run) -> JSON:
     return {
         "id": run.id,
@@ -156,23 +198,23 @@ def _models(versions: list[ModelVersion], problems: list[str]) -> list[JSON]:
     Of one whose log is damaged, the reason is added to the problems.
     """
     by_name: dict[str, list[ModelVersion]] = {}
-    for version in versions:
-        by_name.setdefault(version.name, []).append(version)
+    for known in versions:
+        by_name.setdefault(known.name, []).append(known)
     found = []
-    for name, known in by_name.items():
+    for name, own in by_name.items():
         try:
-            champion = next((v for v in known if "champion" in v.aliases), None)
+            champion = next((v for v in own if "champion" in v.aliases), None)
         except TamperedError as error:
             champion = None
             problems.append(str(error))
-        shown = champion or known[-1]
+        shown = champion or own[-1]
         found.append(
             {
                 "name": name,
-                "versions": len(known),
+                "versions": len(own),
                 "champion": champion.version if champion else None,
-                "newest": known[-1].version,
-                "created": known[-1].record["created"],
+                "newest": own[-1].version,
+                "created": own[-1].record["created"],
                 "figures": _figures(shown.metrics),
             }
         )
