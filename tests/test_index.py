@@ -12,7 +12,7 @@ from test_runs_records import FIRST, write
 from workbench.errors import RequestError
 from workbench.home import home, read_json, write_json
 from workbench.runs import find_run, list_runs
-from workbench.runs.index import _FILE
+from workbench.runs.index import _FILE, RunWatch
 
 INDEX = f"runs/{_FILE}"
 
@@ -86,3 +86,15 @@ def test_the_brief_has_all_that_lists_and_queries_need() -> None:
     assert run.record["sweep"]["id"] == "s"
     write_json(run.folder / "run.json", {**run.record, "queued": "2025", "started": None})
     assert list_runs()[0].began == "2025"
+
+
+def test_a_watch_reads_only_what_has_changed(many: list[str]) -> None:
+    watch = RunWatch()
+    before = watch.look()
+    write(many[5], state="failed", metrics={"x": 7})
+    write("20260101-000099-a-ffff", state="queued", started=None, queued="2027")
+    shutil.rmtree(home() / "runs" / many[0])
+    after = watch.look()
+    assert [repr(run) for run in after] == [repr(run) for run in list_runs()]
+    kept = {id(run) for run in before}
+    assert {run.id for run in after if id(run) not in kept} == {many[5], after[-1].id}

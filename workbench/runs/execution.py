@@ -38,7 +38,16 @@ from workbench.runs.records import Run, remembered, run_lock
 from workbench.runs.redaction import Redaction
 from workbench.types import JSON
 
-__all__ = ["alone", "execute", "run", "went_on", "work"]
+__all__ = [
+    "alone",
+    "check_ready",
+    "execute",
+    "point_latest",
+    "run",
+    "secrets_of",
+    "went_on",
+    "work",
+]
 
 _LONGEST_DIFF = 2_000_000  # characters of uncommitted code that are kept; its hash is of all
 _MOMENT = 0.2  # seconds; whoever looks at a run's state takes its lock for less
@@ -92,13 +101,22 @@ def execute(
     So a parameter may have any name, `out` too. Args and Raises are those of `queue` and `work`.
     """
     waits = queue(notebook, parameters, out=out, envelope=envelope, limits=limits, widgets=widgets)
-    _point_latest(waits.folder)
-    secrets = {
+    point_latest(waits.folder)
+    return work(waits.folder, warm=warm, variables=secrets_of(waits, parameters))
+
+
+def secrets_of(run: Run, parameters: Mapping[str, Any]) -> dict[str, str]:
+    """Return the secrets among the parameters of a run, which its record lacks, as variables.
+
+    Args:
+        run: that waits.
+        parameters: it was queued with.
+    """
+    return {
         secret_variable(name): value
         for name, value in parameters.items()
-        if waits.parameters.get(name) == SECRET and isinstance(value, str)
+        if run.parameters.get(name) == SECRET and isinstance(value, str)
     }
-    return work(waits.folder, warm=warm, variables=secrets)
 
 
 def work(
@@ -149,7 +167,7 @@ def _work(known: Run, warm: str | None, *, edited: bool, variables: Mapping[str,
     """Execute a run that nobody else executes, and return its record."""
     if known.state == "done":
         raise RequestError(f"run {known.id} is done: there is nothing to resume")
-    _check(known, variables)
+    check_ready(known, variables)
     document, told = rebind(known) if edited else (_own_copy(known), {})
     record = _begin(known, document, told)
     envelope = Envelope.from_json(record["envelope"])
@@ -257,8 +275,12 @@ def _held(lock: FileLock, otherwise: str) -> Iterator[None]:
         lock.release()
 
 
-def _check(known: Run, variables: Mapping[str, str]) -> None:
+def check_ready(known: Run, variables: Mapping[str, str]) -> None:
     """Raise where a run lacks what it needs besides its folder.
+
+    Args:
+        known: the run.
+        variables: of its environment, over this process's.
 
     Raises:
         RequestError: its notebook's folder is gone, a secret is not given, or it is too old.
@@ -346,7 +368,7 @@ def _carry_curves(folder: Path, attempts: int) -> None:
         write_file(folder / "metrics.jsonl", text.encode())
 
 
-def _point_latest(folder: Path) -> None:
+def point_latest(folder: Path) -> None:
     """Let the link `latest` in the home name the newest run; one inside another is not meant."""
     if journal.current_run() is not None:
         return

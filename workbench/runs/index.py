@@ -19,11 +19,42 @@ from workbench.home import home, write_file
 from workbench.runs.records import ENDED, Run, RunList, brief_of
 from workbench.types import JSON
 
-__all__ = ["find_run", "list_runs"]
+__all__ = ["RunWatch", "find_run", "list_runs"]
 
 _FORMAT = 1
 _FILE = ".index.json"
 _WORTH_KEEPING = 20  # new entries; fewer are read faster than the index is written
+
+
+class RunWatch:
+    """The runs of this home for whoever looks again and again: what has not changed is kept."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[Run, JSON | None]] = {}  # and its entry, if it has ended
+
+    def look(self) -> RunList:
+        """Return the runs as they stand, oldest first; of one that cannot be read, warn."""
+        root = home() / "runs"
+        index, new = {} if self._known else _read(root), 0
+        found: dict[str, tuple[Run, JSON | None]] = {}
+        for name, stamp in _stamps(root).items():
+            run, kept = self._known.get(name, (None, index.get(name)))
+            if kept is None or kept["stamp"] != stamp:
+                try:
+                    run = Run.read(root / name)
+                except TamperedError as error:  # one damaged record must not hide all the others
+                    warnings.warn(str(error), stacklevel=3)
+                    continue
+                except RequestError:  # it was removed since
+                    continue
+                has_ended = run.record["state"] in ENDED
+                kept = {"stamp": stamp, "brief": brief_of(run.record)} if has_ended else None
+                new += has_ended
+            found[name] = (run or Run(root / name, (kept or {})["brief"]), kept)
+        if new > _WORTH_KEEPING or len(index) > len(found) + _WORTH_KEEPING:
+            _write(root, {name: kept for name, (_, kept) in found.items() if kept})
+        self._known = found
+        return RunList(sorted((run for run, _ in found.values()), key=lambda r: (r.began, r.id)))
 
 
 def list_runs() -> RunList:
@@ -31,28 +62,7 @@ def list_runs() -> RunList:
 
     A run that was given another folder is not among them; `Run.read(folder)` reads it.
     """
-    root = home() / "runs"
-    known, new = _read(root), 0
-    found: dict[str, tuple[Run, JSON | None]] = {}
-    for name, stamp in _stamps(root).items():
-        kept = known.get(name)
-        if kept is None or kept["stamp"] != stamp:
-            try:
-                run = Run.read(root / name)
-            except TamperedError as error:  # one damaged record must not hide all the others
-                warnings.warn(str(error), stacklevel=2)
-                continue
-            except RequestError:  # it was removed since
-                continue
-            if run.record["state"] not in ENDED:
-                found[name] = (run, None)
-                continue
-            kept, new = {"stamp": stamp, "brief": brief_of(run.record)}, new + 1
-        found[name] = (Run(root / name, kept["brief"]), kept)
-    if new > _WORTH_KEEPING or len(known) > len(found) + _WORTH_KEEPING:
-        _write(root, {name: kept for name, (_, kept) in found.items() if kept})
-    runs = [run for run, _ in found.values()]
-    return RunList(sorted(runs, key=lambda run: (run.began, run.id)))
+    return RunWatch().look()
 
 
 def find_run(name: str) -> Run:

@@ -38,7 +38,7 @@ from workbench.runs.records import Run
 from workbench.runs.redaction import Redaction
 from workbench.types import JSON
 
-__all__ = ["Difference", "Verification", "state_hash", "verify"]
+__all__ = ["Difference", "Verification", "kept_verdict", "state_hash", "verify"]
 
 _FORMAT = 1
 _FILE = "verification.json"
@@ -63,6 +63,10 @@ class Difference:
     name: str
     cell: int | None
     text: str
+
+    def __str__(self) -> str:
+        where = f"cell {self.cell}, " if self.cell else ""
+        return f"{where}{self.what} {self.name}: {self.text}"
 
 
 @dataclass(frozen=True)
@@ -99,9 +103,7 @@ class Verification:
             f"{_many(self.metrics, 'metric')}, the outputs of {_many(self.outputs, 'cell')}"
         )
         lines = [f"Run {self.run.id}: {self.verdict} ({compared})"]
-        for found in self.differences:
-            where = f"cell {found.cell}, " if found.cell else ""
-            lines.append(f"  {where}{found.what} {found.name}: {found.text}")
+        lines += [f"  {found}" for found in self.differences]
         if self.run.record["envelope"]["level"] == "any-x86" and not self.differences:
             there = self.run.record["environment"]["hardware"].get("processor")
             same = self.processor == there
@@ -158,6 +160,23 @@ def verify(run: Run | str) -> Verification:
         },
     )
     return found
+
+
+def kept_verdict(run: Run) -> JSON | None:
+    """Return what `verify` has kept beside a run; None where nobody has verified it.
+
+    That is its `verdict`, the `time`, and as `told` what differs and what has changed, a line each.
+
+    Args:
+        run: that may have been verified.
+    """
+    try:
+        kept = read_json(run.folder / _FILE)
+    except FileNotFoundError:
+        return None
+    told = [str(Difference(**difference)) for difference in kept["differences"]]
+    told += [f"changed since: {line}" for line in kept["changed"]]
+    return {"verdict": kept["verdict"], "time": kept["time"], "told": told}
 
 
 def _compared(run: Run, again: Run, failed: str) -> Verification:

@@ -1,0 +1,143 @@
+/**
+ * Runs as faces show them: how they stand, what can be asked of them, where their notebooks are.
+ */
+
+/** The state of a run, with its shape. */
+function stateOf({ state, place, ending }) {
+  const look = { "timed out": "failed", stopped: "interrupted" }[state] ?? state;
+  const more = ending ? ", ending" : place ? ` · ${place}${ordinal(place)} in line` : "";
+  return h("span", { class: "wb-state", "data-state": look }, state + more);
+}
+
+/** What makes 2 the 2nd. */
+function ordinal(number) {
+  const last = number % 100 > 10 && number % 100 < 14 ? 0 : number % 10;
+  return ["th", "st", "nd", "rd"][last] ?? "th";
+}
+
+/** Where a run is, and for how long. */
+function progressOf({ state, over, cell, cells, heading, seconds }) {
+  const time = Number.isFinite(seconds) ? duration(seconds) : "";
+  if (state === "running" && over === cell) return `between two cells of ${cells} · ${time}`;
+  if (state === "running")
+    return [`cell ${cell} of ${cells}${heading ? `, ${heading}` : ""}`, time].join(" · ");
+  return time && `took ${time}`;
+}
+
+/** How far it is, while it goes. */
+function barOf({ id, state, over, cells }) {
+  if (state !== "running") return [];
+  return [
+    h("progress", { max: cells || 1, value: over, "aria-label": `Cells of ${id} that are done` }),
+  ];
+}
+
+/** The buttons of what can be asked of a run, and a link to its notebook. */
+function buttonsOf(line, ask, more = "") {
+  const texts = { stop: "Stop", resume: line.state === "queued" ? "Start" : "Resume" };
+  return line.can.map((what) => {
+    const text = texts[what];
+    const press = () => ask(`${what}${more && `_${more}`}`, { [more || "run"]: line.id });
+    return disabledIf(line.ending, button(text, press, { "aria-label": `${text} ${line.id}` }));
+  });
+}
+
+/** A number of a run in four digits, its zeros left out; a text as it is. */
+function figureOf(value) {
+  if (value === null || value === undefined) return "";
+  if (typeof value !== "number") return value;
+  const four = Number(value.toPrecision(4));
+  const size = Math.abs(four);
+  return Number.isInteger(four) || size < 1e-3 || size >= 1e6 ? short(four) : String(four);
+}
+
+/** Metrics with their values, in a line. */
+function metricsOf(metrics) {
+  return Object.entries(metrics)
+    .map(([name, value]) => `${name} ${figureOf(value)}`)
+    .join(" · ");
+}
+
+/** What Jupyter says to its pages of itself. */
+function jupyter() {
+  return JSON.parse(document.getElementById("jupyter-config-data")?.textContent || "{}");
+}
+
+/** A file's path below the folder that Jupyter serves, or null where it does not serve it. */
+function servedPath(path, home) {
+  const root = (jupyter().serverRoot ?? "").replace(/^~(?=\/|$)/, home).replace(/\/+$/, "");
+  if (!root || !path.startsWith(`${root}/`)) return null;
+  const rest = path.slice(root.length + 1);
+  return rest.split("/").some((part) => part.startsWith(".")) ? null : rest; // it hides those
+}
+
+/** A link that opens a notebook in a tab of Lab; where Jupyter cannot, its path to be copied. */
+function notebookLink(path, home, id) {
+  const served = servedPath(path, home);
+  if (served === null) return copied(path, `Copy the path of ${id}`);
+  const address = served.split("/").map(encodeURIComponent).join("/");
+  return h(
+    "a",
+    {
+      href: `${jupyter().baseUrl}lab/tree/${address}`,
+      target: "_blank",
+      rel: "noopener",
+      "aria-label": `Open notebook of ${id}`,
+      "data-commandlinker-command": "docmanager:open",
+      "data-commandlinker-args": JSON.stringify({ path: served }),
+    },
+    "Open notebook",
+  );
+}
+
+/** A text to be taken elsewhere, with a button that does. */
+function copied(text, label) {
+  const field = h("input", {
+    type: "text",
+    readonly: "",
+    value: text,
+    "aria-label": `${label}: the text`,
+  });
+  const copy = button(
+    "Copy",
+    () => {
+      field.select();
+      navigator.clipboard?.writeText(text);
+    },
+    { "aria-label": label },
+  );
+  return h("span", { class: "wb-copied" }, field, copy);
+}
+
+/**
+ * Draw what the kernel shows, but nothing while a mouse button is held down, since a button that is
+ * replaced in the meantime would not be clicked.
+ */
+function calmly(root, draw) {
+  let [held, waiting] = [false, null];
+  const hold = () => (held = true);
+  const letGo = () =>
+    setTimeout(() => {
+      held = false;
+      if (waiting) draw(waiting);
+      waiting = null;
+    });
+  const ends = ["pointerup", "pointercancel"];
+  root.addEventListener("pointerdown", hold);
+  ends.forEach((name) => window.addEventListener(name, letGo));
+  return {
+    draw: (shown) => (held ? (waiting = shown) : draw(shown)),
+    close: () => ends.forEach((name) => window.removeEventListener(name, letGo)),
+  };
+}
+
+/** Return what fills an element by `make`, unless it was filled for the same thing already. */
+function filler(root, element, make) {
+  let known;
+  return (told, ...more) => {
+    const key = JSON.stringify(told);
+    if (key === known) return;
+    known = key;
+    keepFocus(root, () => element.replaceChildren(...make(told, ...more)));
+  };
+}
