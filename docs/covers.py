@@ -17,18 +17,19 @@ COVERS = {  # of each notebook the cell whose last picture says most
     "04": "c64",  # where the line wins, and where it sees nothing
     "05": "c54",  # the photographs that the net gets most wrong
     "13": "cell-19",  # the drift that a service has seen
+    "ga": "c19",  # gradient descent to play with
 }
 SIZE = (480, 320)  # pixels at most
 COLOURS = 128  # of the palette, so that a file stays under 60 kB
 
 
 def main() -> None:
-    """Write one small PNG a notebook."""
+    """Write one small PNG a notebook, named by the start of its own name."""
     folder = NOTEBOOKS / "pictures"
     folder.mkdir(exist_ok=True)
-    for number, cell in COVERS.items():
-        (path,) = NOTEBOOKS.glob(f"{number}_*.ipynb")
-        cover(path, cell).save(folder / f"{number}.png", optimize=True)
+    for start, cell in COVERS.items():
+        (path,) = NOTEBOOKS.glob(f"{start}*.ipynb")
+        cover(path, cell).save(folder / f"{start}.png", optimize=True)
 
 
 def cover(path: Path, cell: str) -> Image.Image:

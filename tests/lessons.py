@@ -17,10 +17,15 @@ from workbench.serving import Service
 
 __all__ = ["COURSE", "NOTEBOOKS", "SMALL", "code_cells", "play"]
 
-NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
+NOTEBOOKS = sorted(
+    path
+    for path in (Path(__file__).parent.parent / "notebooks").glob("*.ipynb")
+    if path.stem != "workbench"  # the start page, which `make lab` writes
+)
 COURSE = [path for path in NOTEBOOKS if path.stem < "06"]  # from linear regression to CIFAR-10
 SMALL: dict[str, dict[str, Any]] = {
     **{path.stem: {"scale": 0.02} for path in COURSE},
+    "gallery": {"epochs": 2.0},
     "13_serve_and_monitor": {"epochs": 12, "n_labels": 150},
 }
 

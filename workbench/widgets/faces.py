@@ -27,13 +27,22 @@ _F = TypeVar("_F", bound=Callable[..., None])
 
 def javascript(*names: str) -> str:
     """Return the module of a face: what all share, and the files of its own, in this order."""
-    files = ("elements", *names)
-    return "\n".join((_HERE / f"{name}.js").read_text("utf-8") for name in files)
+    return "\n".join(_read(f"{name}.js") for name in ("elements", *names))
 
 
 def css(*names: str) -> str:
-    """Return the style of a face: what all share, and the files of its own, in this order."""
-    return "\n".join((_HERE / f"{name}.css").read_text("utf-8") for name in ("base", *names))
+    """Return the style of a face: what all share, and the files of its own, for itself alone.
+
+    Args:
+        names: of files; the last one is the face's own name, after which its element is called.
+    """
+    shared, *own = (_read(f"{name}.css") for name in ("base", *names))
+    inside = "\n".join(own)
+    return f"{shared}\n@scope (.wb-{names[-1]}) to (:scope .wb-face) {{\n{inside}\n}}"
+
+
+def _read(file: str) -> str:
+    return (_HERE / file).read_text("utf-8")
 
 
 def action(method: _F) -> _F:

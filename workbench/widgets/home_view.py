@@ -133,7 +133,7 @@ class HomeView(Face):
     def picture(self) -> Picture:
         """Return the pictures of the notebooks, each with its title and minutes."""
         found = entries(self._folder)
-        figure = Picture(9, 2.6 * max(1, -(-len(found) // 3)))
+        figure = Picture(6.6, 2.0 * max(1, -(-len(found) // 3)))
         for place, entry in enumerate(found):
             _draw(figure.add_subplot(-(-len(found) // 3), 3, place + 1), entry)
         if not found:

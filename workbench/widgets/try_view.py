@@ -64,8 +64,8 @@ class TryView(Face):
         subject: what is tried.
     """
 
-    _esm = javascript("faces", "trying")
-    _css = css("trying")
+    _esm = javascript("faces", "try")
+    _css = css("try")
 
     given = traitlets.Dict().tag(sync=True)  # what never changes, so that `shown` stays small
 

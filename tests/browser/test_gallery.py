@@ -1,0 +1,66 @@
+"""The gallery in JupyterLab: every view by one click, accessible, of bounded size and chatter."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Literal
+
+import pytest
+from playwright.sync_api import expect
+
+from browser.lab import Lab, LabNotebook
+
+NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
+FACES = ("dataset", "training", "model", "evaluation", "try", "descent", "service", "form", "runs",
+         "home")  # fmt: skip
+
+
+def gallery(lab: Lab) -> LabNotebook:
+    """Open the gallery beside the notebook that its form is of, and run it."""
+    shutil.copy(NOTEBOOKS / "01_linear_regression.ipynb", lab.folder)
+    notebook = lab.open(NOTEBOOKS / "gallery.ipynb", name="gallery")
+    notebook.run_all()
+    return notebook
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_every_view_is_there_and_accessible(lab: Lab, theme: Literal["light", "dark"]) -> None:
+    notebook = gallery(lab)
+    notebook.set_theme(theme)
+    for name in FACES:
+        face = notebook.page.locator(f".wb-{name}").first
+        face.scroll_into_view_if_needed()
+        expect(face).to_be_visible()
+        expect(face.locator(".wb-problem:not(:empty)")).to_have_count(0)
+        lab.check_accessibility(face)
+
+
+def test_saved_it_is_small_and_reloaded_it_lives(lab: Lab) -> None:
+    notebook = gallery(lab)
+    notebook.save()
+    assert notebook.path.stat().st_size < 1_000_000
+    notebook.reload()
+    face = notebook.page.locator(".wb-dataset").first
+    face.get_by_role("button", name="Balance").click()
+    expect(face.locator("tbody tr")).to_have_count(10)
+
+
+def test_sixty_asks_a_second_are_at_most_ten_messages(lab: Lab) -> None:
+    """One message says both what is to be seen and that it was asked."""
+    notebook = lab.open("# %%\nimport workbench as wb\nview = wb.load('digits').show()\nview")
+    notebook.run(0)
+    search = notebook.output(0).locator(".wb-dataset").get_by_label("Search")
+    search.fill("1")
+    before = notebook.messages().get("comm_msg", 0)
+    search.evaluate("""async (field) => {
+        for (let i = 0; i < 120; i += 1) {
+            field.value = String(i);
+            field.dispatchEvent(new Event("change"));
+            await new Promise((next) => setTimeout(next, 1000 / 60));
+        }
+    }""")
+    expect(notebook.output(0).locator(".wb-dataset img")).to_have_count(1)
+    notebook.page.wait_for_timeout(500)
+    assert notebook.evaluate("view.shown['search']") == "119"  # the last one is never lost
+    assert 2 <= notebook.messages()["comm_msg"] - before <= 40
