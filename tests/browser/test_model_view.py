@@ -52,13 +52,13 @@ def press(face: Locator, name: str) -> None:
 
 def test_layers_are_opened_and_rows_chosen(lab: Lab) -> None:
     notebook, face = shown(lab, FITTED, "mlp")
-    expect(face.locator("h4")).to_contain_text("layers.0 Linear")
+    expect(face.locator("h3")).to_contain_text("layers.0 Linear")
     expect(face.locator(".wb-layers tbody tr")).to_have_count(5)
     press(face, "layers.2")
-    expect(face.locator("h4")).to_contain_text("layers.2")
+    expect(face.locator("h3")).to_contain_text("layers.2")
     expect(face.get_by_alt_text("heat map of weight")).to_be_visible()
     face.get_by_role("button", name="layers.4").press("Enter")
-    expect(face.locator("h4")).to_contain_text("layers.4")
+    expect(face.locator("h3")).to_contain_text("layers.4")
     expect(face.get_by_role("button", name="layers.4")).to_be_focused()
     expect(face.get_by_role("button", name="layers.4")).to_have_attribute("aria-pressed", "true")
     face.get_by_label("Class").select_option("7")
@@ -97,7 +97,7 @@ def test_after_more_training_one_looks_again(lab: Lab) -> None:
     expect(face).to_contain_text("rows of step 50 of training 'short'")
     assert notebook.evaluate("view.shown['is_stale']") is False
     press(face, "Layers")
-    expect(face.locator("h4")).to_contain_text("layers.0")
+    expect(face.locator("h3")).to_contain_text("layers.0")
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
@@ -106,7 +106,7 @@ def test_a_net_that_convolves_in_both_themes_and_after_a_reload(lab: Lab, theme:
     notebook.set_theme(theme)
     expect(face.get_by_alt_text("channel 5")).to_be_visible()
     press(face, "relu after fc1")
-    expect(face.locator("h4")).to_contain_text("relu after fc1")
+    expect(face.locator("h3")).to_contain_text("relu after fc1")
     lab.check_accessibility(face)
     press(face, "conv2")
     expect(face.get_by_alt_text("filter 15")).to_be_visible()
@@ -119,7 +119,7 @@ def test_a_net_that_convolves_in_both_themes_and_after_a_reload(lab: Lab, theme:
     face = notebook.output(1).locator(".wb-model")
     expect(face.locator(".wb-flow tbody tr")).to_have_count(5)
     press(face, "Layers")
-    expect(face.locator("h4")).to_contain_text("conv2")
+    expect(face.locator("h3")).to_contain_text("conv2")
     notebook.set_theme("light")
 
 
@@ -131,7 +131,7 @@ def test_while_it_learns_it_is_seen_between_two_steps(lab: Lab) -> None:
     press(face, "Look again")
     expect(face.locator("span", has_text="Seen on")).not_to_have_text(before)
     press(face, "layers.2")
-    expect(face.locator("h4")).to_contain_text("layers.2")
+    expect(face.locator("h3")).to_contain_text("layers.2")
     assert notebook.evaluate("training.state") == "running"
     notebook.evaluate("training.stop()")
 
@@ -143,7 +143,7 @@ def test_after_a_restart_the_cells_show_it_again(lab: Lab) -> None:
     notebook.run(1, seconds=120)
     face = notebook.output(1).locator(".wb-model")
     press(face, "fc3")
-    expect(face.locator("h4")).to_contain_text("fc3")
+    expect(face.locator("h3")).to_contain_text("fc3")
     (output,) = notebook.save().cells[1].outputs
     assert output.data["text/plain"].startswith("Model lenet: 61,411 parameters")
     assert "image/png" in output.data

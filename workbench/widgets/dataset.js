@@ -95,7 +95,7 @@ function statisticsOf(shown, ask) {
       h("li", {}, h("img", { src, alt: `mean of ${name}`, class: "wb-pixels" }), h("span", {}, name)));
     const [, mean, sd, top] = pixels;
     return [
-      h("h4", {}, "Mean image of each class"), h("ul", { class: "wb-images" }, ...items),
+      h("h3", {}, "Mean image of each class"), h("ul", { class: "wb-images" }, ...items),
       h("p", {}, `Values: mean ${short(mean)}, standard deviation ${short(sd)}, largest ${short(top)}.`),
       histogram("Values of pixels", edges, counts, "value", 0),
     ];

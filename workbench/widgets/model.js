@@ -76,7 +76,7 @@ function insideOf(shown, ask) {
   const about = [layer.kind, layer.output && `output ${layer.output}`,
     layer.parameters && `${count(layer.parameters)} parameters`].filter(Boolean);
   return [
-    h("h4", {}, layer.name, " ", h("small", { class: "wb-muted" }, about.join(" · "))),
+    h("h3", {}, layer.name, " ", h("small", { class: "wb-muted" }, about.join(" · "))),
     ...(layer.warning ? [h("p", {}, warned(layer.warning))] : []),
     rowOf(shown, ask),
     figure("Outputs for this row", shown.maps_say, outputsOf(shown)),
@@ -89,7 +89,7 @@ function insideOf(shown, ask) {
 
 /** A titled part, and what it shows in words. */
 function figure(title, words_, ...parts) {
-  return h("figure", { class: "wb-inside" }, h("h5", {}, title),
+  return h("figure", { class: "wb-inside" }, h("h4", {}, title),
     ...(words_ ? [h("figcaption", { class: "wb-muted" }, words_)] : []), ...parts);
 }
 

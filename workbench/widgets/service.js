@@ -138,7 +138,7 @@ function sizePlot(sizes) {
 function driftOf(drift) {
   if (!drift) return [];
   const { looking, figures, more } = drift;
-  const told = (text) => [h("h4", {}, "Drift by feature"), h("p", { class: "wb-muted" }, text)];
+  const told = (text) => [h("h3", {}, "Drift by feature"), h("p", { class: "wb-muted" }, text)];
   if (!looking) return told("Not known: nothing is kept of what the model was made for.");
   const next = `${count(looking.rows)} of the next ${count(looking.window)} rows are there.`;
   if (!figures.length) return told(`Not known yet. ${next}`);

@@ -197,7 +197,7 @@ function seenBy(place, { shape }, { seen, origin }) {
   const size = `${shape[1]} × ${shape[0]}`;
   const alt = `What the model sees: ${origin}`;
   const image = seen ? [h("img", { src: seen, alt, class: "wb-pixels" })] : [];
-  place.replaceChildren(h("h4", {}, `What it sees, ${size}`), ...image,
+  place.replaceChildren(h("h3", {}, `What it sees, ${size}`), ...image,
     h("p", { class: "wb-muted" }, origin || "nothing yet: draw, or take an example"));
 }
 
@@ -256,7 +256,7 @@ function examplePicker(examples, ask) {
 function answers(place) {
   const label = h("p", { class: "wb-label", role: "status" });
   const [list, told] = [h("ol", { class: "wb-bars" }), h("p", { class: "wb-muted" })];
-  place.append(h("h4", {}, "What it says"), label, list, told);
+  place.append(h("h3", {}, "What it says"), label, list, told);
   return ({ answer, learns }) => {
     place.classList.toggle("wb-nothing", !answer);
     if (!answer) return;
