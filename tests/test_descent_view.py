@@ -12,7 +12,7 @@ import torch
 from workbench.errors import RequestError
 from workbench.pictures import Picture
 from workbench.widgets import DescentView, descent
-from workbench.widgets.descents import METHODS, Numbers, Surface, order, paths, surfaces
+from workbench.widgets.descent_paths import METHODS, Numbers, Surface, order, paths, surfaces
 
 
 def torch_path(

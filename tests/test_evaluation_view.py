@@ -21,8 +21,8 @@ from workbench.errors import RequestError
 from workbench.evaluation import Evaluation, evaluate
 from workbench.pictures import Picture
 from workbench.widgets import EvaluationView
+from workbench.widgets.evaluation_inputs import shrunk
 from workbench.widgets.evaluation_parts import Headline
-from workbench.widgets.inputs import shrunk
 
 NAMES = ("cat", "dog", "fox", "owl")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,7 @@ from writing import write_notebook
 
 from workbench.datasets import dataset
 from workbench.errors import RequestError
-from workbench.lab import START, server_root, write_start
+from workbench.lab import START, write_start
 from workbench.models import build
 from workbench.pictures import Picture
 from workbench.registry import promote, publish
@@ -23,7 +22,7 @@ from workbench.runs import run
 from workbench.serving import serve
 from workbench.training import fit
 from workbench.widgets import HomeView, home
-from workbench.widgets.gallery import Entry, entries, thumbnail
+from workbench.widgets.home_gallery import Entry, entries, thumbnail
 
 LESSONS = Path(__file__).parents[1] / "notebooks"
 README = """
@@ -136,19 +135,6 @@ def test_it_looks_while_a_page_shows_it_and_not_too_often(
     assert len(view.path) == 5
     clock[0] += 60
     assert not view.look()
-
-
-def test_paths_are_given_from_the_servers_folder(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path))
-    assert server_root() is None
-    assert HomeView(folder).path[0]["path"] == "b.ipynb"
-    told = tmp_path / f"jpserver-{os.getppid()}.json"
-    told.write_text(json.dumps({"root_dir": str(tmp_path)}))
-    assert HomeView(folder).path[0]["path"] == "course/b.ipynb"
-    told.write_text(json.dumps({"root_dir": str(tmp_path / "elsewhere")}))
-    assert HomeView(folder).path[0]["path"] == "b.ipynb"
 
 
 def test_headless_it_is_a_picture_and_text(folder: Path) -> None:

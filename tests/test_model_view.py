@@ -24,7 +24,7 @@ from workbench.evaluation.surveys import survey
 from workbench.pictures import Picture
 from workbench.training.gradients import gradient_flow
 from workbench.widgets import ModelView, model
-from workbench.widgets.moments import Moment
+from workbench.widgets.model_moments import Moment
 
 
 @pytest.fixture(autouse=True)

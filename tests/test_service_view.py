@@ -24,9 +24,9 @@ from workbench.pictures import Picture
 from workbench.registry import history
 from workbench.serving import Service, find_service, serve
 from workbench.serving.tallies import BOUNDS
-from workbench.widgets import ServiceView, service_view, watches
-from workbench.widgets.reached import Reached
-from workbench.widgets.traffic import Counts, Traffic, within
+from workbench.widgets import ServiceView, service_view, service_watch
+from workbench.widgets.service_reach import Reached
+from workbench.widgets.service_traffic import Counts, Traffic, within
 
 
 @pytest.fixture
@@ -395,7 +395,7 @@ def test_headless_it_is_a_picture_and_text(points: Service) -> None:
 def test_whatever_is_shown_is_small_and_plain(
     points: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watches, "_LAST", 50)
+    monkeypatch.setattr(service_watch, "_LAST", 50)
     for i in range(60):
         points.predict(POINTS[i * 20 : i * 20 + 20])
     assert len(json.dumps(view_of(points).shown, allow_nan=False)) < 20_000

@@ -27,8 +27,8 @@ from workbench.registry import ModelVersion
 from workbench.serving import serve
 from workbench.serving.photos import pixels
 from workbench.widgets import TryView, try_it
-from workbench.widgets.drawings import Paper
-from workbench.widgets.subjects import Range, subject_of
+from workbench.widgets.try_drawings import Paper
+from workbench.widgets.try_subjects import Range, subject_of
 
 DIGITS = {
     "0": [(140, 50), (90, 90), (80, 160), (120, 225), (170, 215), (195, 140), (170, 70), (140, 50)],

@@ -74,3 +74,17 @@ def test_after_a_restart_the_cell_shows_it_again(lab: Lab) -> None:
     face = notebook.output(0).locator(".wb-dataset")
     face.get_by_role("button", name="Balance").click()
     expect(face.locator("svg")).to_have_count(2)
+
+
+def test_two_outputs_of_one_view_are_both_heard(lab: Lab) -> None:
+    notebook = lab.open(SHOW.format(name="digits") + "\n# %%\nview")
+    for cell in range(2):
+        notebook.run(cell)
+    first, second = (notebook.output(cell).locator(".wb-dataset") for cell in range(2))
+    for face in (first, second):  # the second time nothing changes
+        face.get_by_role("button", name="Balance").click()
+        expect(face.locator("tbody tr")).to_have_count(10)
+    second.get_by_role("button", name="Rows").click()
+    for face in (first, second):
+        expect(face.locator("img")).to_have_count(60)
+    assert notebook.evaluate("view.answered") == 3

@@ -12,7 +12,7 @@ from playwright.sync_api import Locator, expect
 from test_descent_view import torch_path
 
 from browser.lab import Lab, LabNotebook
-from workbench.widgets.descents import METHODS, paths, surfaces
+from workbench.widgets.descent_paths import METHODS, paths, surfaces
 
 SHOW = "# %%\nimport workbench as wb\nview = wb.widgets.descent()\nview"
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -11,7 +9,7 @@ from pathlib import Path
 
 from workbench.errors import RequestError, RunEnvironmentError
 
-__all__ = ["EXTENSIONS", "START", "open_lab", "server_root", "write_start"]
+__all__ = ["EXTENSIONS", "START", "open_lab", "write_start"]
 
 START = "workbench.ipynb"  # its cell shows `wb.widgets.home()`
 EXTENSIONS = Path(__file__).parent / "extensions"  # JupyterLab loads what lies here as it is
@@ -66,17 +64,3 @@ def write_start(folder: Path) -> Path:
                 f"{path} cannot be written ({error.strerror}): pass a folder of your own"
             ) from None
     return path
-
-
-def server_root() -> Path | None:
-    """Return the folder that the Jupyter server shows which started this kernel, if one did.
-
-    Paths of notebooks that the page is to open are given from there.
-    """
-    from jupyter_core.paths import jupyter_runtime_dir
-
-    told = Path(jupyter_runtime_dir()) / f"jpserver-{os.getppid()}.json"
-    try:
-        return Path(json.loads(told.read_text("utf-8"))["root_dir"])
-    except (OSError, ValueError, KeyError):
-        return None

@@ -96,6 +96,88 @@ function logTicks(low, high, count) {
   return some.length < 2 ? ticks(low, high, count) : some.map((value) => [value, short(value)]);
 }
 
+// ---- The panel of charts ------------------------------------------------------------------------
+
+const FIGURE = (kind, title) => `
+  <figure>
+    <figcaption>${title}</figcaption>
+    <canvas data-chart="${kind}" role="img" tabindex="0"></canvas>
+    <div class="wb-tip" aria-hidden="true" hidden></div>
+  </figure>`;
+
+/** Losses and a metric, what they are drawn by, and more figures below. */
+const CHARTS = (weight, more = "") => `
+  <div class="wb-bar">
+    <ul class="wb-legend"></ul>
+    <div class="wb-controls">
+      <label>Smoothing <input type="range" min="0" max="0.99" step="0.01" value="${weight}"></label>
+      <label><input type="checkbox"> Log scale</label>
+    </div>
+  </div>
+  <div class="wb-charts">
+    ${FIGURE("loss", "Loss")}
+    ${FIGURE("metric", '<span></span><select aria-label="Metric"></select>')}
+    ${more}
+  </div>`;
+
+/** Open the charts in an element; `paint` is given them to draw whenever anything has changed. */
+function openCharts(root, say, paint) {
+  const find = (selector) => root.querySelector(selector);
+  const places = [".wb-bar [type=range]", ".wb-bar [type=checkbox]", ".wb-charts select"];
+  const [smoothing, log, metric] = places.map(find);
+  let frame = 0;
+  const redraw = () =>
+    (frame ||= requestAnimationFrame(() => {
+      frame = 0;
+      paint(charts);
+    }));
+  const figures = [...root.querySelectorAll(".wb-charts figure")];
+  const charts = figures.map((part) => new Chart(part, redraw, say));
+  const offered = (trainings) => {
+    offer(metric, metricNames(trainings));
+    charts[1].figure.hidden = !metric.value;
+  };
+  /** Draw the losses and the metric; returns the step their axes end on. */
+  const draw = (trainings) => {
+    const [name, end] = [metric.value, axisEnd(trainings)];
+    const loss = (training) => smoothed(byStep(training, "loss"), smoothing.valueAsNumber);
+    const band = 0.2 / Math.sqrt(trainings.length || 1); // how opaque: the more there are, the less
+    const losses = curvesOf(trainings, "loss", loss, { band });
+    const found = curvesOf(trainings, name, (t) => byEpoch(t, name), { dots: true });
+    charts[0].figure.hidden = !losses.length;
+    charts[0].draw({ title: "Loss", curves: losses, end, log: log.checked });
+    charts[1].draw({ title: titled(name), curves: found, end });
+    find(".wb-legend").replaceChildren(...legend(losses.length ? losses : found));
+    return end;
+  };
+  [smoothing, log, metric].forEach((control) => control.addEventListener("input", redraw));
+  const resized = new ResizeObserver(redraw);
+  charts.forEach(({ canvas }) => resized.observe(canvas));
+  const close = () => {
+    resized.disconnect();
+    cancelAnimationFrame(frame);
+  };
+  return { charts, offer: offered, draw, redraw, close };
+}
+
+/** Offer the metrics: by a choice if there are several, by its name if there is one. */
+function offer(choice, names) {
+  const [title, chosen] = [choice.previousElementSibling, choice.value];
+  if (names.join() !== [...choice.options].map((option) => option.value).join())
+    choice.replaceChildren(...names.map((name) => new Option(titled(name), name)));
+  if (names.includes(chosen)) choice.value = chosen;
+  choice.hidden = names.length < 2;
+  write(title, choice.hidden ? titled(choice.value) : "");
+}
+
+/** What the lines and dots of the charts stand for. */
+function legend(curves) {
+  const entry = (colour, look, label) => h("li", {}, swatch(colour, look), label);
+  const best = curves.find((curve) => curve.best);
+  const entries = curves.map((c) => entry(c.colour, c.dashed ? "dots" : "line", c.label));
+  return best ? [...entries, entry(best.colour, "best", "best")] : entries;
+}
+
 // ---- How it is drawn ----------------------------------------------------------------------------
 
 /** Curves by step on the canvas of a figure, and a cursor that reads their values. */

@@ -18,12 +18,12 @@ from workbench.datasets.overviews import (
     parts,
     statistics,
 )
-from workbench.errors import RequestError, UnknownNameError
+from workbench.errors import UnknownNameError
 from workbench.pictures import Picture
 from workbench.progress import is_live
 from workbench.training.augmentations import AUGMENTATIONS, Draws
 from workbench.types import JSON
-from workbench.widgets.faces import Face, action, css, javascript
+from workbench.widgets.faces import Face, action, checked_place, css, javascript
 from workbench.widgets.images import address_of, brightest
 
 __all__ = ["DatasetView", "dataset"]
@@ -82,9 +82,7 @@ class DatasetView(Face):
     @action
     def turn(self, page: int) -> None:
         """Show a page of the rows that were found, counted from 0."""
-        if not 0 <= page < self._pages():
-            raise RequestError(f"page {page} is not there: there are {self._pages()}, from 0")
-        self._page = page
+        self._page = checked_place("page", page, self._pages())
 
     @action
     def examine(self, column: str) -> None:

@@ -78,7 +78,6 @@ export default face("descent", (root, ask, model) => {
       change({ surface: name, start, batch: Math.min(settings.batch, x.length), step: 0 });
     },
   });
-  const forgetTheme = followTheme(root.closest(".wb-face"), () => { parts.ground = null; redraw(); });
   const sizes = new ResizeObserver(redraw);
   sizes.observe(parts.view);
   return {
@@ -92,10 +91,13 @@ export default face("descent", (root, ask, model) => {
       fill(parts, surface, settings);
       redraw();
     },
+    recolour() {
+      parts.ground = null;
+      redraw();
+    },
     close() {
       cancelAnimationFrame(frame);
       [due, unseen].forEach(clearTimeout);
-      forgetTheme();
       sizes.disconnect();
     },
   };

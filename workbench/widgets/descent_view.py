@@ -11,7 +11,7 @@ from workbench.errors import RequestError, UnknownNameError
 from workbench.pictures import Picture
 from workbench.progress import is_live
 from workbench.types import JSON
-from workbench.widgets.descents import MOST_STEPS, Numbers, Surface, paths, surfaces
+from workbench.widgets.descent_paths import MOST_STEPS, Numbers, Surface, paths, surfaces
 from workbench.widgets.faces import Face, action, css, javascript
 
 __all__ = ["Descending", "DescentView", "descent"]
@@ -80,7 +80,7 @@ class DescentView(Face):
     `settings`, and in `shown["reached"]` where each method has come to.
     """
 
-    _esm = javascript("faces", "charts", "descents", "ground", "descent")
+    _esm = javascript("faces", "charts", "descent_paths", "descent_ground", "descent")
     _css = css("descent")
 
     def __init__(self) -> None:

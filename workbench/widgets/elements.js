@@ -53,6 +53,27 @@ function write(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
+/** A button that puts a text where it can be pasted from; where it may not, it selects it in `shown`. */
+function copier(text, label, shown) {
+  const copy = h("button", { type: "button", "aria-label": label }, "Copy");
+  copy.addEventListener("click", async () => {
+    let done = await navigator.clipboard?.writeText(text).then(() => true, () => false);
+    if (!done) {
+      select(shown);
+      done = document.execCommand("copy"); // where a page is not served safely
+    }
+    write(copy, done ? "Copied" : "Press Ctrl-C");
+    setTimeout(() => write(copy, "Copy"), 2000);
+  });
+  return copy;
+}
+
+/** Select all of a field, or of an element's text. */
+function select(shown) {
+  if (shown.select) shown.select();
+  else getSelection().selectAllChildren(shown);
+}
+
 /** A mark in the colour and the look of a curve. */
 function swatch(colour, look = "line") {
   const style = `color: var(--wb-c${colour})`;

@@ -14,7 +14,7 @@ from workbench.evaluation import Evaluation
 from workbench.evaluation.metrics import r_squared
 from workbench.types import JSON
 from workbench.widgets.evaluation_rows import Pair, groups
-from workbench.widgets.inputs import plain
+from workbench.widgets.figures import rounded
 
 __all__ = [
     "Headline",
@@ -78,7 +78,7 @@ class Headline:
         """Return each figure: name, value, low, high; None where that is no number, or not yet."""
         nothing = (float("nan"), float("nan"))
         return [
-            [name, *map(plain, (value, *self._intervals.get(name, nothing)))]
+            [name, *map(rounded, (value, *self._intervals.get(name, nothing)))]
             for name, value in self._values.items()
         ]
 
@@ -119,9 +119,9 @@ def calibrated(evaluation: Evaluation, bins: int) -> JSON:
         RequestError: there are no probabilities, or `bins` is no number from 1 up.
     """
     table = evaluation.calibration(bins)
-    rows = [[plain(float(v)) for v in row] for row in table.to_numpy()]
+    rows = [[rounded(float(v)) for v in row] for row in table.to_numpy()]
     error, brier = evaluation.calibration_error(bins), evaluation.brier
-    return {"bins": rows, "error": plain(error), "brier": plain(brier)}
+    return {"bins": rows, "error": rounded(error), "brier": rounded(brier)}
 
 
 def ranked(evaluation: Evaluation) -> list[list[Any]]:
@@ -132,7 +132,7 @@ def ranked(evaluation: Evaluation) -> list[list[Any]]:
     """
     names = evaluation.classes[1:] if len(evaluation.classes) == 2 else evaluation.classes
     areas = [(evaluation.roc_auc(name), evaluation.average_precision(name)) for name in names]
-    return [[name, *map(plain, found)] for name, found in zip(names, areas, strict=True)]
+    return [[name, *map(rounded, found)] for name, found in zip(names, areas, strict=True)]
 
 
 def curves(evaluation: Evaluation, of: str) -> JSON:
@@ -147,7 +147,11 @@ def curves(evaluation: Evaluation, of: str) -> JSON:
         which = "every row is" if share else "no row is"
         raise RequestError(f"{which} of the class {of!r}, so it has no curves: choose another")
     precision = evaluation.precision_recall(of)[["recall", "precision"]]
-    return {"roc": _thinned(rates), "precision_recall": _thinned(precision), "share": plain(share)}
+    return {
+        "roc": _thinned(rates),
+        "precision_recall": _thinned(precision),
+        "share": rounded(share),
+    }
 
 
 def decided(evaluation: Evaluation) -> JSON:
@@ -156,10 +160,10 @@ def decided(evaluation: Evaluation) -> JSON:
     scores = evaluation.per_class.iloc[1]
     return {
         "threshold": 0.5 if evaluation.threshold is None else evaluation.threshold,
-        "precision": plain(float(scores["precision"])),
-        "recall": plain(float(scores["recall"])),
-        "f1": plain(float(scores["f1"])),
-        "false_positive_rate": plain(alarms / max(1, right_no + alarms)),
+        "precision": rounded(float(scores["precision"])),
+        "recall": rounded(float(scores["recall"])),
+        "f1": rounded(float(scores["f1"])),
+        "false_positive_rate": rounded(alarms / max(1, right_no + alarms)),
         "said": alarms + right_yes,
         "missed": missed,
     }
@@ -178,8 +182,8 @@ def outputs_table(evaluation: Evaluation) -> list[list[float | None]]:
     true = evaluation.targets.double().reshape(evaluation.outputs.shape)
     left = evaluation.residuals
     return [
-        [plain(float(left[:, i].square().mean())), plain(float(left[:, i].abs().mean())),
-         plain(r_squared(true[:, i], evaluation.outputs[:, i]))]
+        [rounded(float(left[:, i].square().mean())), rounded(float(left[:, i].abs().mean())),
+         rounded(r_squared(true[:, i], evaluation.outputs[:, i]))]
         for i in range(min(left.shape[1], _OUTPUTS))
     ]  # fmt: skip
 
@@ -209,7 +213,7 @@ def verdict(pair: Pair) -> JSON:
         )
     low, high = found.interval
     figures = {"difference": found.difference, "low": low, "high": high, "p": found.p}
-    return {"sentence": repr(found)} | {name: plain(value) for name, value in figures.items()}
+    return {"sentence": repr(found)} | {name: rounded(value) for name, value in figures.items()}
 
 
 def _price(evaluation: Evaluation, figure: str) -> int:
@@ -228,7 +232,7 @@ def _dots(x: Tensor, y: Tensor, apart: Tensor) -> list[list[Any]]:
         some = torch.linspace(0, len(rows) - 1, _DOTS - _WORST).long()
         rows = rows[torch.cat([worst, some]).unique()]
     pairs = zip(rows.tolist(), x[rows].tolist(), y[rows].tolist(), strict=True)
-    return [[row, plain(a), plain(b)] for row, a, b in pairs]
+    return [[row, rounded(a), rounded(b)] for row, a, b in pairs]
 
 
 def _thinned(curve: pd.DataFrame) -> list[list[float]]:

@@ -12,7 +12,7 @@ import pandas as pd
 
 from workbench.evaluation import Comparison, Evaluation
 from workbench.types import JSON
-from workbench.widgets.inputs import plain
+from workbench.widgets.figures import rounded
 
 __all__ = ["FINDERS", "Pair", "answers", "details", "groups", "truth"]
 
@@ -123,7 +123,7 @@ def truth(evaluation: Evaluation, row: int, output: int) -> str | float | None:
     """Return what a row is: its class, or the value of one output."""
     if evaluation.classes:
         return evaluation.classes[int(evaluation.targets[row])]
-    return plain(float(evaluation.targets[row].reshape(-1)[output]))
+    return rounded(float(evaluation.targets[row].reshape(-1)[output]))
 
 
 def details(pair: Pair, row: int) -> JSON:
@@ -138,7 +138,7 @@ def details(pair: Pair, row: int) -> JSON:
     true = pair.first.targets[row].reshape(-1).tolist()[:_OUTPUTS]
     sides = [(e.outputs[row].tolist(), e.residuals[row].tolist()) for e in pair.sides]
     rows = [
-        [plain(value), *(plain(figures[i]) for side in sides for figures in side)]
+        [rounded(value), *(rounded(figures[i]) for side in sides for figures in side)]
         for i, value in enumerate(true)
     ]
     return {"outputs": rows, "more_outputs": pair.first.outputs.shape[1] - len(true)}
@@ -155,7 +155,7 @@ def _chances(pair: Pair, row: int) -> list[list[Any]]:
     true = int(pair.first.targets[row])
     named = first if true in first else [*first, true]
     return [
-        [classes[i], *(None if c is None else plain(float(c[i])) for c in found)] for i in named
+        [classes[i], *(None if c is None else rounded(float(c[i])) for c in found)] for i in named
     ]
 
 
@@ -170,11 +170,11 @@ def _chances_of(evaluation: Evaluation, row: int) -> Any:
 def _answer(evaluation: Evaluation, row: int, output: int) -> JSON:
     if not evaluation.classes:
         said, left = evaluation.outputs[row, output], evaluation.residuals[row, output]
-        return {"said": plain(float(said)), "residual": plain(float(left))}
+        return {"said": rounded(float(said)), "residual": rounded(float(left))}
     found = evaluation.examples.iloc[row]
     answer: JSON = {"said": found["predicted"], "right": bool(found["right"])}
     if "p_true" in found:
-        p = {name: plain(float(found[name])) for name in ("p_true", "p_predicted")}
+        p = {name: rounded(float(found[name])) for name in ("p_true", "p_predicted")}
         return answer | p
     return answer
 

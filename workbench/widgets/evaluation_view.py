@@ -10,6 +10,7 @@ from workbench.evaluation import Evaluation
 from workbench.pictures import Picture
 from workbench.progress import is_live
 from workbench.types import JSON
+from workbench.widgets.evaluation_inputs import Inputs
 from workbench.widgets.evaluation_parts import (
     Headline,
     calibrated,
@@ -25,8 +26,7 @@ from workbench.widgets.evaluation_parts import (
 )
 from workbench.widgets.evaluation_rows import FINDERS, Pair, answers, details, groups, truth
 from workbench.widgets.evaluation_stills import evaluation_still
-from workbench.widgets.faces import Face, action, css, javascript
-from workbench.widgets.inputs import Inputs
+from workbench.widgets.faces import Face, action, checked_place, css, javascript
 
 __all__ = ["EvaluationView", "evaluation"]
 
@@ -101,8 +101,7 @@ class EvaluationView(Face):
     @action
     def open_bin(self, place: int) -> None:
         """Show the rows of a bin of confidence, counted from 0."""
-        if not 0 <= place < self._bins:
-            raise RequestError(f"bin {place} is not there: there are {self._bins}, from 0")
+        checked_place("bin", place, self._bins)
         self.evaluation.calibration(self._bins)  # raises where there are no probabilities
         self._open(("calibration",), "bin", (place, self._bins))
 
@@ -126,19 +125,12 @@ class EvaluationView(Face):
     @action
     def turn(self, page: int) -> None:
         """Show a page of the rows that are open, counted from 0."""
-        pages = self._pages(len(self._rows()))
-        if not 0 <= page < pages:
-            raise RequestError(f"page {page} is not there: there are {pages}, from 0")
-        self._page = page
+        self._page = checked_place("page", page, self._pages(len(self._rows())))
 
     @action
     def open_row(self, row: int) -> None:
         """Show one row of the split with all that was said of it; -1 for none."""
-        if not -1 <= row < len(self.evaluation):
-            raise RequestError(
-                f"row {row} is not there: there are {len(self.evaluation):,}, from 0"
-            )
-        self._row = row
+        self._row = row if row == -1 else checked_place("row", row, len(self.evaluation))
 
     @action
     def sort(self, by: str, falling: bool) -> None:
@@ -166,9 +158,7 @@ class EvaluationView(Face):
     def choose_output(self, output: int) -> None:
         """Show the values of one of several outputs, counted from 0."""
         width = 0 if self.evaluation.classes else self.evaluation.outputs.shape[1]
-        if not 0 <= output < width:
-            raise RequestError(f"output {output} is not there: there are {width}, from 0")
-        self._output, self._page = output, 0
+        self._output, self._page = checked_place("output", output, width), 0
         self._meant["predictions"] = ("largest", (output,))
 
     @action

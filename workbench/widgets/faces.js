@@ -10,7 +10,8 @@ const PATIENCE = 1500; // milliseconds, after which a kernel counts as busy
 
 /**
  * Return a widget whose every output is opened by `open(root, ask, model)`; that returns what draws
- * a `shown` into it, or `{ draw, close }` where something is to be ended.
+ * a `shown` into it, or `{ draw, close, recolour }` where something is to be ended, or is drawn in
+ * the page's colours on a canvas.
  */
 function face(name, open) {
   return {
@@ -24,7 +25,7 @@ function face(name, open) {
       keepKeys(root);
       const { ask, settle } = asker(model, (text) => write(waiting, text));
       const opened = open(body, ask, model);
-      const { draw, close = () => {} } = opened.draw ? opened : { draw: opened };
+      const { draw, close = () => {}, recolour = () => {} } = opened.draw ? opened : { draw: opened };
       const update = () => {
         settle(model.get("answered"));
         write(problem, model.get("problem"));
@@ -32,7 +33,7 @@ function face(name, open) {
         root.setAttribute("aria-label", shown.title ?? name);
         draw(shown);
       };
-      const forgetTheme = followTheme(root, () => {});
+      const forgetTheme = followTheme(root, recolour);
       model.on("change", update);
       update();
       return () => {
@@ -44,10 +45,15 @@ function face(name, open) {
   };
 }
 
-/** Send asks one by one and not too fast; say so where the kernel does not answer. */
+/**
+ * Send asks one by one and not too fast; say so where the kernel does not answer.
+ *
+ * `ask(name, what, of)`: of what waits, one of the same name gives way to a later one, but where it
+ * is `of` something else: to stop one run is not to stop another.
+ */
 function asker(model, say) {
-  const waiting = new Map(); // by name, what is to be asked next
-  let [sent, busy, last, timer, patience] = [model.get("answered"), false, 0, 0, 0];
+  const waiting = new Map(); // what is to be asked next, in this order
+  let [sent, busy, last, timer, patience] = [0, false, 0, 0, 0];
   const next = () => {
     timer = 0;
     if (busy || !waiting.size) return;
@@ -56,15 +62,17 @@ function asker(model, say) {
       timer ||= setTimeout(next, wait);
       return;
     }
-    const [name, what] = waiting.entries().next().value;
-    waiting.delete(name);
-    [busy, last, sent] = [true, Date.now(), sent + 1];
+    const [key, { name, what }] = waiting.entries().next().value;
+    waiting.delete(key);
+    [busy, last] = [true, Date.now()];
+    sent = Math.max(sent, model.get("answered")) + 1; // another output may have asked meanwhile
     model.send({ ask: name, number: sent, ...what });
     patience = setTimeout(() => say(BUSY), PATIENCE);
   };
-  const ask = (name, what = {}) => {
-    waiting.delete(name); // the last one asked comes last
-    waiting.set(name, what);
+  const ask = (name, what = {}, of = "") => {
+    const key = `${name} ${of}`;
+    waiting.delete(key); // the last one asked comes last
+    waiting.set(key, { name, what });
     next();
   };
   const settle = (answered) => {

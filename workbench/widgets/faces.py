@@ -12,12 +12,12 @@ from typing import Any, TypeVar
 import anywidget
 import traitlets
 
-from workbench.errors import WorkbenchError
+from workbench.errors import RequestError, WorkbenchError
 from workbench.pictures import Picture
 from workbench.types import JSON
 from workbench.widgets.pump import follow
 
-__all__ = ["Face", "action", "css", "javascript"]
+__all__ = ["Face", "action", "checked_place", "css", "javascript"]
 
 _HERE = Path(__file__).parent
 _MIME = "application/vnd.jupyter.widget-view+json"
@@ -49,6 +49,22 @@ def action(method: _F) -> _F:
     """Let the page ask for this method of a face by its name; whatever else it asks is refused."""
     method._is_asked_for = True  # type: ignore[attr-defined]
     return method
+
+
+def checked_place(kind: str, place: int, n: int) -> int:
+    """Return which of `n` things is meant, counted from 0.
+
+    Args:
+        kind: what they are, in the singular ("page", "row").
+        place: of one of them.
+        n: how many there are.
+
+    Raises:
+        RequestError: there is none such.
+    """
+    if not 0 <= place < n:
+        raise RequestError(f"{kind} {place} is not there: there are {n:,}, from 0")
+    return place
 
 
 class Face(anywidget.AnyWidget):
@@ -99,18 +115,26 @@ class Face(anywidget.AnyWidget):
             what: its arguments.
         """
         with self._lock:
-            method = getattr(type(self), name, None)
-            try:
-                if not getattr(method, "_is_asked_for", False):
-                    raise WorkbenchError(f"{type(self).__name__} has no action {name!r}")
-                method(self, **what)  # type: ignore[misc]
-                self.problem = ""
-            except WorkbenchError as error:
-                self.problem = str(error)
-            except Exception as error:
-                logging.getLogger(__name__).exception("%s failed at %s", type(self).__name__, name)
-                self.problem = f"{type(error).__name__}: {error}"
-            self.refresh()
+            wrong = self._attempt(name, lambda: self._obey(name, what))
+            self.problem = self._attempt(name, self.refresh) or wrong
+
+    def _obey(self, name: str, what: JSON) -> None:
+        method = getattr(self, name, None)
+        if not getattr(method, "_is_asked_for", False):
+            raise WorkbenchError(f"{type(self).__name__} has no action {name!r}")
+        assert method is not None
+        method(**what)
+
+    def _attempt(self, name: str, deed: Callable[[], None]) -> str:
+        """Do something for the page; return what went wrong, in words, or nothing."""
+        try:
+            deed()
+        except WorkbenchError as error:
+            return str(error)
+        except Exception as error:
+            logging.getLogger(__name__).exception("%s failed at %s", type(self).__name__, name)
+            return f"{type(error).__name__}: {error}"
+        return ""
 
     def _answer(self, _: Any, content: JSON, buffers: Sequence[memoryview]) -> None:
         asked = dict(content)

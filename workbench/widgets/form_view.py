@@ -22,15 +22,15 @@ from workbench.runs.spaces import make_points
 from workbench.runs.sweeps import plan
 from workbench.types import JSON
 from workbench.widgets.faces import action, css, javascript
-from workbench.widgets.fields import (
+from workbench.widgets.form_fields import (
     alternatives_of,
     control_of,
     default_text,
     text_of,
     value_of,
 )
+from workbench.widgets.form_sweeps import SweepWatch, sweep_line
 from workbench.widgets.run_faces import RunFace
-from workbench.widgets.sweep_lines import SweepWatch, sweep_line
 
 __all__ = ["FormView", "form"]
 
@@ -66,8 +66,8 @@ class FormView(RunFace):
         RequestError: it is missing or no notebook, or its parameters cannot be read.
     """
 
-    _esm = javascript("faces", "runlines", "controls", "form")
-    _css = css("runlines", "form")
+    _esm = javascript("faces", "links", "run_lines", "form_controls", "form")
+    _css = css("run_lines", "form")
 
     def __init__(self, notebook: str | Path) -> None:
         self._given, self._path = str(notebook), Path(notebook).expanduser().absolute()

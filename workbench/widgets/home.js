@@ -20,7 +20,7 @@ export default face("home", (root, ask, model) => {
     draw(shown) {
       if (cards !== model.get("path")) {
         cards = model.get("path");
-        keepFocus(parts.cards, () => parts.cards.replaceChildren(...cardsOf(cards)));
+        keepFocus(parts.cards, () => parts.cards.replaceChildren(...cardsOf(cards, shown.home)));
       }
       if (panel !== model.get("panel")) {
         panel = model.get("panel");
@@ -58,28 +58,16 @@ const LISTS = { runs: runsOf, models: modelsOf, services: servicesOf };
 const minute = () => Math.floor(Date.now() / 60_000);
 
 /** A card for each notebook, or what to do where there is none. */
-function cardsOf(cards) {
+function cardsOf(cards, home) {
   if (!cards.length) return [h("li", { class: "wb-muted" }, "No notebook is in this folder yet.")];
   return cards.map(({ path, title, about, minutes, result, src, alt }) => {
-    const link = h("a", { class: "wb-home-card", ...opening(path) });
+    const link = h("a", { class: "wb-home-card", ...opening(path, home) });
     if (src) link.append(h("img", { src, alt }));
     link.append(h("b", {}, title));
     if (minutes) link.append(h("span", { class: "wb-home-minutes" }, `${minutes} min`));
     const texts = [about && h("p", { title: about }, about), result && h("p", { class: "wb-home-result" }, result)];
     return h("li", {}, link, ...texts.filter(Boolean));
   });
-}
-
-/** What opens a notebook as a tab of JupyterLab; elsewhere the link's own address does. */
-function opening(path) {
-  const config = JSON.parse(document.getElementById("jupyter-config-data")?.textContent ?? "{}");
-  const base = config.baseUrl ?? "/";
-  const place = config.appName === "Jupyter Notebook" ? "notebooks/" : "lab/tree/";
-  return {
-    href: `${base}${place}${path.split("/").map(encodeURIComponent).join("/")}`,
-    "data-commandlinker-command": "docmanager:open",
-    "data-commandlinker-args": JSON.stringify({ path }),
-  };
 }
 
 /** The last runs: the notebook, how it stands, since when, and its figures. */
@@ -98,7 +86,7 @@ function modelsOf({ models }, ask) {
   if (!models.length) return [empty("Nothing was published yet:", 'wb.publish(model, "name")')];
   const rows = models.map(({ name, versions, champion, newest, created, figures }) => [
     name, champion ? `@${champion}` : "none", `@${newest}`, count(versions), ago(created), figuresOf(figures),
-    button("Serve", () => ask("serve", { model: name }), { "aria-label": `Serve ${name}` })]);
+    button("Serve", () => ask("serve", { model: name }, name), { "aria-label": `Serve ${name}` })]);
   const heads = ["model", "champion", "newest", "versions", "published", "figures", "serve"];
   return [scrolled(table("Models", heads, rows), "Models")];
 }

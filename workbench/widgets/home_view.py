@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import math
 import os
 import time
 from pathlib import Path
@@ -14,7 +13,6 @@ import traitlets
 from PIL import Image
 
 from workbench.errors import RequestError, TamperedError, UnknownNameError
-from workbench.lab import server_root
 from workbench.pictures import Picture
 from workbench.progress import is_live
 from workbench.registry import version
@@ -26,8 +24,9 @@ from workbench.serving import Service, list_services, serve
 from workbench.serving.client import find_service
 from workbench.types import JSON
 from workbench.widgets.faces import Face, action, css, javascript
-from workbench.widgets.gallery import Entry, entries, thumbnail
-from workbench.widgets.reached import Reached
+from workbench.widgets.figures import plain
+from workbench.widgets.home_gallery import Entry, entries, thumbnail
+from workbench.widgets.service_reach import Reached
 from workbench.widgets.service_view import ServiceView
 
 __all__ = ["HomeView", "home"]
@@ -61,7 +60,7 @@ class HomeView(Face):
         RequestError: there is no such folder.
     """
 
-    _esm = javascript("faces", "home")
+    _esm = javascript("faces", "links", "home")
     _css = css("home")
 
     path: traitlets.List[JSON] = traitlets.List().tag(sync=True)  # apart from what often changes
@@ -123,6 +122,7 @@ class HomeView(Face):
         return {
             "title": "Workbench",
             "folder": str(self._folder),
+            "home": str(Path.home()),
             "runs": [_run(run) for run in reversed(runs[-_RUNS:])],
             "all_runs": len(runs),
             "models": models[:_MODELS],
@@ -141,11 +141,9 @@ class HomeView(Face):
         return figure
 
     def _card(self, entry: Entry) -> JSON:
-        root, path = server_root(), self._folder / entry.file
-        inside = root is not None and path.is_relative_to(root.resolve())
         return {
             "file": entry.file,
-            "path": path.relative_to(root.resolve()).as_posix() if root and inside else entry.file,
+            "path": str(self._folder / entry.file),
             "title": entry.title,
             "about": entry.about,
             "minutes": entry.minutes,
@@ -189,7 +187,7 @@ def _run(run: Run) -> JSON:
 def _figures(metrics: dict[str, float]) -> list[list[Any]]:
     """Return the last figures, as JSON has them: without numbers that are none."""
     last = list(metrics.items())[-_FIGURES:]
-    return [[name, value if math.isfinite(value) else None] for name, value in last]
+    return [[name, plain(value)] for name, value in last]
 
 
 def _models(versions: list[ModelVersion], problems: list[str]) -> list[JSON]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 
 import torch
 from PIL import Image
@@ -13,13 +14,15 @@ __all__ = ["address_of", "brightest"]
 
 
 def brightest(images: Tensor) -> int:
-    """Return the value of `images` that is shown as white: 255, or their largest where all are dim.
+    """Return the value of `images` that is shown as white: 255, or less where all are dim.
 
-    >>> brightest(torch.tensor([[0, 16]], dtype=torch.uint8))
+    That is a power of two then, since a few of the images may not have the largest value.
+
+    >>> brightest(torch.tensor([[0, 15]], dtype=torch.uint8))
     16
     """
     top = int(images.max()) if images.numel() else 255
-    return 255 if top > 63 else max(1, top)
+    return 255 if top > 63 else 2 ** math.ceil(math.log2(max(1, top)))
 
 
 def address_of(image: Tensor, white: float) -> str:

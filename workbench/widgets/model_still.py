@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from workbench.evaluation.insides import Tile
 from workbench.pictures import Picture
-from workbench.widgets.moments import Moment
+from workbench.widgets.model_moments import Moment
 
 __all__ = ["model_still"]
 

@@ -16,10 +16,11 @@ from workbench.pictures import Picture
 from workbench.progress import is_live
 from workbench.training.planning import name_of
 from workbench.types import JSON
-from workbench.widgets.faces import Face, action, css, javascript
+from workbench.widgets.faces import Face, action, checked_place, css, javascript
+from workbench.widgets.figures import plain
 from workbench.widgets.images import address_of
+from workbench.widgets.model_moments import LISTED, Moment, steps_of
 from workbench.widgets.model_still import model_still
-from workbench.widgets.moments import LISTED, Moment, plain, steps_of
 
 __all__ = ["ModelView", "model"]
 
@@ -90,10 +91,7 @@ class ModelView(Face):
     @action
     def turn(self, row: int) -> None:
         """Show what the model makes of another row, counted from 0 among those of the class."""
-        n = len(self._moment.found(self._of))
-        if not 0 <= row < n:
-            raise RequestError(f"row {row} is not there: there are {n}, from 0")
-        self._row = row
+        self._row = checked_place("row", row, len(self._moment.found(self._of)))
 
     @action
     def show_units(self, first: int) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from workbench.errors import RequestError, TamperedError
@@ -12,6 +11,7 @@ from workbench.runs import Run
 from workbench.training.recorded import RecordedTraining
 from workbench.types import JSON
 from workbench.widgets.curves import Curve, Rows
+from workbench.widgets.figures import plain, plain_row
 
 __all__ = ["MOST", "CurveShelf"]
 
@@ -58,13 +58,13 @@ class CurveShelf:
         curve.update(losses, len(losses))
         if epochs:
             rows.update(epochs, len(epochs))
-        values = [_finite(float(f"{value:.5g}")) for value in curve.table.reshape(-1).tolist()]
+        values = [plain(float(f"{value:.5g}")) for value in curve.table.reshape(-1).tolist()]
         loss = {"loss": {"bucket": curve.bucket, "values": values}} if values else {}
         return {
             "step": len(losses),
             "steps": training.settings.steps,
             "curves": loss,
-            "rows": [_plain(row) for row in rows.shown],
+            "rows": [plain_row(row) for row in rows.shown],
         }
 
     def _record(self, run: Run) -> JSON | None:
@@ -81,17 +81,8 @@ class CurveShelf:
             rows, ordered = Rows(_ROWS), [by_step[step] for step in sorted(by_step)]
             if ordered:
                 rows.update(ordered, len(ordered))
-            told = [_plain(row) for row in rows.shown]
+            told = [plain_row(row) for row in rows.shown]
             last = int(ordered[-1]["step"]) if ordered else 0
             known = stamp, {"step": last, "steps": last, "curves": {}, "rows": told}
             self._recorded[path] = known
         return known[1] if known[1]["rows"] else None
-
-
-def _plain(row: Mapping[str, float]) -> dict[str, float | None]:
-    return {name: _finite(value) for name, value in row.items()}
-
-
-def _finite(value: float) -> float | None:
-    """Return a number as JSON has it: none in place of one that is not finite."""
-    return value if math.isfinite(value) else None

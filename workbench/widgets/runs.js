@@ -43,7 +43,7 @@ export default face("runs", (root, ask, model) => {
     calm.close();
     curves.close();
   };
-  return { draw: calm.draw, close };
+  return { draw: calm.draw, close, recolour: curves.redraw };
 });
 
 const TABS = { "side by side": "parallels", curves: "curves", "one run": "run" };

@@ -19,7 +19,7 @@ from workbench.runs.queries import pick
 from workbench.runs.reports import report
 from workbench.runs.spaces import split
 from workbench.types import JSON
-from workbench.widgets.faces import action, css, javascript
+from workbench.widgets.faces import action, checked_place, css, javascript
 from workbench.widgets.run_curves import CurveShelf
 from workbench.widgets.run_details import column_names, details, usual_columns, values_of
 from workbench.widgets.run_faces import RunFace
@@ -51,9 +51,10 @@ class RunsView(RunFace):
     """
 
     _esm = javascript(
-        *("faces", "charts", "plots", "runlines", "parallels", "runcurves", "onerun", "runs")
+        *("faces", "links", "charts", "plots"),
+        *("run_lines", "run_parallels", "run_curves", "run_details", "runs"),
     )
-    _css = css("training", "runlines", "runs")
+    _css = css("charts", "run_lines", "runs")
 
     report_page = traitlets.Unicode("").tag(
         sync=True
@@ -104,9 +105,7 @@ class RunsView(RunFace):
     @action
     def turn(self, page: int) -> None:
         """Show a page of the runs that were found, counted from 0."""
-        if not 0 <= page < self._pages():
-            raise RequestError(f"page {page} is not there: there are {self._pages()}, from 0")
-        self._page = page
+        self._page = checked_place("page", page, self._pages())
 
     @action
     def select(self, runs: Sequence[str]) -> None:

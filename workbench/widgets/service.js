@@ -47,31 +47,10 @@ function headOf({ state, model, url, page, curl, note, name }) {
     h("span", { class: "wb-state", "data-state": STATES[state] ?? state }, state),
     h("span", {}, model && `answers with ${model}`));
   const code = codeOf(curl, "Command");
-  const both = h("div", { class: "wb-command" }, code, copier(code, "Copy command"));
+  const both = h("div", { class: "wb-command" }, code, copier(curl, "Copy command", code));
   const command = curl ? [both] : [];
   const told = note ? [h("p", { class: "wb-note", role: "status" }, note)] : [];
   return [line, h("p", {}, where), ...command, ...told];
-}
-
-/** A button that puts a text where it can be pasted from. */
-function copier(element, name) {
-  const one = button("Copy", async () => {
-    const done = await copied(element);
-    write(one, done ? "Copied" : "Press Ctrl-C");
-    setTimeout(() => write(one, "Copy"), 2000);
-  }, { "aria-label": name });
-  return one;
-}
-
-/** Copy a text; where the page may not, select it. */
-async function copied(element) {
-  try {
-    await navigator.clipboard.writeText(element.textContent);
-    return true;
-  } catch {
-    getSelection().selectAllChildren(element);
-    return document.execCommand("copy");
-  }
 }
 
 // ---- Traffic ------------------------------------------------------------------------------------

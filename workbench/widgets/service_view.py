@@ -15,8 +15,8 @@ from workbench.remote import RemoteService
 from workbench.serving import Service
 from workbench.types import JSON
 from workbench.widgets.faces import Face, action, css, javascript
-from workbench.widgets.reached import DEEDS, Reached
-from workbench.widgets.watches import Watch
+from workbench.widgets.service_reach import DEEDS, Reached
+from workbench.widgets.service_watch import Watch
 
 __all__ = ["ServiceView", "service"]
 

@@ -35,29 +35,11 @@ const ROW = `
   <p class="wb-line"></p>
   <p class="wb-note"></p>`;
 
-const FIGURE = (kind, title) => `
-  <figure>
-    <figcaption>${title}</figcaption>
-    <canvas data-chart="${kind}" role="img" tabindex="0"></canvas>
-    <div class="wb-tip" aria-hidden="true" hidden></div>
-  </figure>`;
-
 const VIEW = `
   <div class="wb-rows"></div>
   <p class="wb-message" role="status"></p>
   <div class="wb-panel" hidden>
-    <div class="wb-bar">
-      <ul class="wb-legend"></ul>
-      <div class="wb-controls">
-        <label>Smoothing <input type="range" min="0" max="0.99" step="0.01" value="0.8"></label>
-        <label><input type="checkbox"> Log scale</label>
-      </div>
-    </div>
-    <div class="wb-charts">
-      ${FIGURE("loss", "Loss")}
-      ${FIGURE("metric", '<span></span><select aria-label="Metric"></select>')}
-      ${FIGURE("lr", "Learning rate")}
-    </div>
+    ${CHARTS(0.8, FIGURE("lr", "Learning rate"))}
     ${REWIND}
     <details>
       <summary>Table</summary>
@@ -136,32 +118,20 @@ function openView(store, el) {
   root.innerHTML = VIEW;
   el.replaceChildren(root);
   const find = (selector) => root.querySelector(selector);
-  const [smoothing, log, metric] = ["[type=range]", "[type=checkbox]", "select"].map(find);
   const details = find("details");
   const announce = announcer((text) => write(find("[data-live=progress]"), text));
   const say = (text) => write(find("[data-live=values]"), text);
-  let [rows, shown, frame] = [[], [], 0];
+  let [rows, shown] = [[], []];
 
-  const redraw = () => (frame ||= requestAnimationFrame(paint));
-  const charts = [...root.querySelectorAll("figure")].map((part) => new Chart(part, redraw, say));
-  const paint = () => {
-    frame = 0;
+  const panel = openCharts(find(".wb-panel"), say, ([, , rate]) => {
     const { trainings } = store;
-    const [name, end] = [metric.value, axisEnd(trainings)];
-    const loss = (training) => smoothed(byStep(training, "loss"), smoothing.valueAsNumber);
-    const band = 0.2 / Math.sqrt(trainings.length); // how opaque: the more there are, the less
-    const losses = curvesOf(trainings, "loss", loss, { band });
-    const figures = curvesOf(trainings, name, (t) => byEpoch(t, name), { dots: true });
+    const end = panel.draw(trainings);
     const rates = curvesOf(trainings, "lr", (t) => byStep(t, "lr"), { kind: "" });
-    charts[0].draw({ title: "Loss", curves: losses, end, log: log.checked });
-    charts[1].draw({ title: titled(name), curves: figures, end });
-    charts[2].draw({ title: "Learning rate", curves: rates, end, zero: true });
-    find(".wb-legend").replaceChildren(...legend(losses));
-    charts.forEach((chart) => rewind.mark(chart));
-  };
-
-  const rewind = openRewind(store, find(".wb-rewind"), redraw);
-  rewind.listen(charts[0]);
+    rate.draw({ title: "Learning rate", curves: rates, end, zero: true });
+    panel.charts.forEach((chart) => rewind.mark(chart));
+  });
+  const rewind = openRewind(store, find(".wb-rewind"));
+  rewind.listen(panel.charts[0]);
 
   const fillTables = () => {
     const wanted = details.open ? store.trainings : [];
@@ -182,27 +152,22 @@ function openView(store, el) {
     rows.forEach((row, i) => row.update(trainings[i]));
     write(find(".wb-message"), started || !going ? "" : silent ? SILENT : WAITING);
     find(".wb-panel").hidden = !started;
-    offer(metric, metricNames(trainings));
-    charts[1].figure.hidden = !metric.value;
+    panel.offer(trainings);
     fillTables();
     rewind.update();
     announce(trainings);
-    redraw();
+    panel.redraw();
   };
 
-  [smoothing, log, metric].forEach((control) => control.addEventListener("input", redraw));
   details.addEventListener("toggle", fillTables);
   keepKeys(root);
-  const resized = new ResizeObserver(redraw);
-  charts.forEach(({ canvas }) => resized.observe(canvas));
-  const forgetTheme = followTheme(root, redraw);
+  const forgetTheme = followTheme(root, panel.redraw);
   store.views.add(update);
   update();
   return () => {
     store.views.delete(update);
     forgetTheme();
-    resized.disconnect();
-    cancelAnimationFrame(frame);
+    panel.close();
   };
 }
 
@@ -272,24 +237,6 @@ function tableOf({ name, rows }) {
   const lines = [head, ...body].map((cells) => h("tr", {}, ...cells));
   const parts = [h("thead", {}, lines[0]), h("tbody", {}, ...lines.slice(1))];
   return h("table", {}, h("caption", {}, `${name}, by epoch`), ...parts);
-}
-
-/** Offer the metrics: by a choice if there are several, by its name if there is one. */
-function offer(choice, names) {
-  const [title, chosen] = [choice.previousElementSibling, choice.value];
-  if (names.join() !== [...choice.options].map((option) => option.value).join())
-    choice.replaceChildren(...names.map((name) => new Option(titled(name), name)));
-  if (names.includes(chosen)) choice.value = chosen;
-  choice.hidden = names.length < 2;
-  write(title, choice.hidden ? titled(choice.value) : "");
-}
-
-/** What the lines and dots of the charts stand for. */
-function legend(curves) {
-  const entry = (colour, look, label) => h("li", {}, swatch(colour, look), label);
-  const best = curves.find((curve) => curve.best);
-  const entries = curves.map((c) => entry(c.colour, c.dashed ? "dots" : "line", c.label));
-  return best ? [...entries, entry(best.colour, "best", "best")] : entries;
 }
 
 /** How far a training is, in a line. */

@@ -21,9 +21,10 @@ from workbench.training import Training
 from workbench.types import JSON
 from workbench.widgets.curves import Curve, Rows
 from workbench.widgets.faces import css, javascript
+from workbench.widgets.figures import plain_row
 from workbench.widgets.pump import follow
-from workbench.widgets.rewinds import ASKS, Rewind
 from workbench.widgets.stills import still
+from workbench.widgets.training_rewind import ASKS, Rewind
 
 __all__ = ["TrainingView", "view"]
 
@@ -49,8 +50,8 @@ class TrainingView(anywidget.AnyWidget):
         trainings: drawn over each other.
     """
 
-    _esm = javascript("charts", "rewind", "training")
-    _css = css("training")
+    _esm = javascript("charts", "training_rewind", "training")
+    _css = css("charts", "training")
 
     def __init__(self, trainings: Sequence[Training]) -> None:
         super().__init__()
@@ -222,7 +223,7 @@ class _Side:
     def _new_rows(self, rows: Sequence[Mapping[str, float]]) -> JSON:
         n, shown = len(rows), self._rows
         first = len(shown.shown) if n == shown.n else shown.update(rows, n)
-        return {"from": first, "rows": [_plain(row) for row in shown.shown[first:]]}
+        return {"from": first, "rows": [plain_row(row) for row in shown.shown[first:]]}
 
     def _can(self) -> list[str]:
         t = self.training
@@ -251,8 +252,3 @@ def _best(rows: Sequence[Mapping[str, float]]) -> JSON | None:
             best = min(found, key=lambda row: row[name])
             return {"step": best["step"], "name": name.replace("_", " "), "value": best[name]}
     return None
-
-
-def _plain(row: Mapping[str, float]) -> dict[str, float | None]:
-    """Return figures as JSON has them: without numbers that are none."""
-    return {name: value if math.isfinite(value) else None for name, value in row.items()}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import math
 import time
 from typing import Any
 
@@ -20,10 +19,11 @@ from workbench.remote import RemoteService
 from workbench.serving import Service
 from workbench.serving.photos import pixels
 from workbench.types import JSON
-from workbench.widgets.drawings import Paper
 from workbench.widgets.faces import Face, action, css, javascript
+from workbench.widgets.figures import plain
 from workbench.widgets.images import address_of
-from workbench.widgets.subjects import Subject, subject_of
+from workbench.widgets.try_drawings import Paper
+from workbench.widgets.try_subjects import Subject, subject_of
 
 __all__ = ["TryView", "try_it"]
 
@@ -244,17 +244,12 @@ def _shown(said: JSON) -> JSON:
     if "label" not in said:
         values = said["output"] if "output" in said else [said.get("value")]
         flat = np.array(values, np.float64).reshape(-1).tolist()
-        return {"values": [_plain(v) for v in flat[:_VALUES]], "more": max(0, len(flat) - _VALUES)}
-    bars = [(name, _plain(share)) for name, share in said["probabilities"].items()]
+        return {"values": [plain(v) for v in flat[:_VALUES]], "more": max(0, len(flat) - _VALUES)}
+    bars = [(name, plain(share)) for name, share in said["probabilities"].items()]
     if len(bars) > _BARS:
         bars = sorted(bars, key=lambda bar: -(bar[1] or 0))
     rest = max(0, len(bars) - _BARS)
     return {"label": said["label"], "bars": bars[:_BARS], "more": rest}
-
-
-def _plain(value: float | None) -> float | None:
-    """Return a number as JSON has it: None for none."""
-    return value if value is not None and math.isfinite(value) else None
 
 
 def _worded(answer: JSON) -> str:

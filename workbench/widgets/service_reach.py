@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import os
-from urllib.parse import urlsplit
+from typing import Any
+from urllib.parse import quote, urlsplit
 
 from workbench.errors import RequestError, UnknownNameError
 from workbench.remote import RemoteService
+from workbench.remote.wire import Wire
 from workbench.serving import Service, serve
 from workbench.serving.client import Listing, read_listing
 from workbench.types import JSON
-from workbench.widgets.subjects import row_example, wire_of
 
-__all__ = ["DEEDS", "Reached"]
+__all__ = ["DEEDS", "Reached", "one_of", "row_example", "wire_of"]
 
+_PATIENCE = 20.0  # seconds for an answer over HTTP, while somebody looks at it
 _SHOWN = 300  # characters of an example in the command
 
 DEEDS = {
@@ -42,7 +44,7 @@ class Reached:
 
     def __init__(self, asked: Service | RemoteService, model: str | None = None) -> None:
         self._asked = asked
-        self.name = asked.name if isinstance(asked, Service) else _one_of(asked, model)
+        self.name = asked.name if isinstance(asked, Service) else one_of(asked, model)
         self._listing = None if isinstance(asked, Service) else _listed(self.name, asked.url)
         self.wire = wire_of(asked)
 
@@ -143,7 +145,22 @@ class Reached:
         return "" if ref else "it answered with a live model, not a version: run serve(model) again"
 
 
-def _one_of(remote: RemoteService, model: str | None) -> str:
+def wire_of(service: Service | RemoteService) -> Wire:
+    """Return the way by which a service is asked over HTTP."""
+    if isinstance(service, RemoteService):
+        return service._wire
+    return Wire(service.url, service.token, timeout=_PATIENCE)
+
+
+def row_example(wire: Wire, name: str) -> Any:
+    """Return a row that a service's model takes, as people write it; None where it is too large."""
+    number = wire.ask("GET", f"/v2/models/{quote(name)}/config")["version_policy"]["specific"]
+    key = f"{name}.{number['versions'][0]}.Row"
+    examples = wire.ask("GET", "/openapi.json")["components"]["examples"]
+    return examples.get(key, {}).get("value")
+
+
+def one_of(remote: RemoteService, model: str | None) -> str:
     """Return the name of the model that is meant."""
     names = remote.models()
     if model is None and len(names) != 1:

@@ -15,6 +15,7 @@ from workbench.determinism import apart
 from workbench.errors import WorkbenchError
 from workbench.training import Training
 from workbench.types import JSON
+from workbench.widgets.figures import plain_row
 from workbench.widgets.images import address_of, brightest
 
 __all__ = ["ASKS", "Rewind"]
@@ -106,7 +107,7 @@ class Rewind:
     def _weights(self, step: int, _: JSON) -> JSON:
         t = self._training
         figures = _past(t).figures(t, step, told=self._tell)
-        return {"kind": "weights", "step": step, "figures": _plain(figures),
+        return {"kind": "weights", "step": step, "figures": plain_row(figures),
                 "code": f"model = {_called(t)}.at({step})"}  # fmt: skip
 
     def _blame(self, step: int, _: JSON) -> JSON:
@@ -123,7 +124,7 @@ class Rewind:
             "step": step,
             "epoch": found.epoch,
             "size": len(found.table),
-            **_plain({"loss": found.loss, "norm": found.norm, "usual": found.usual_norm}),
+            **plain_row({"loss": found.loss, "norm": found.norm, "usual": found.usual_norm}),
             "rows": rows,
             "code": f"{_called(t)}.blame({step}).table",
         }
@@ -162,9 +163,4 @@ def _row(row: JSON) -> JSON:
 
     figures = {"loss": row["loss"], "sure": row.get("p_predicted", math.nan)}
     return {"row": str(row["row"]), "true": text("true"), "said": text("predicted"),
-            **_plain(figures)}  # fmt: skip
-
-
-def _plain(figures: dict[str, float]) -> JSON:
-    """Return figures as JSON has them: without numbers that are none."""
-    return {name: float(v) if math.isfinite(v) else None for name, v in figures.items()}
+            **plain_row(figures)}  # fmt: skip

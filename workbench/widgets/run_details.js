@@ -49,7 +49,7 @@ function standingOf(told) {
 
 /** What can be asked of a run. */
 function asksOf(told, home, folder, again, ask) {
-  const verify = button("Verify", () => ask("verify", { run: told.id }));
+  const verify = button("Verify", () => ask("verify", { run: told.id }, told.id));
   const report = button("Show report", () => ask("show_report", { run: told.id }));
   return [
     h(
@@ -58,7 +58,7 @@ function asksOf(told, home, folder, again, ask) {
       notebookLink(told.notebook, home, told.id),
       report,
       again.going
-        ? button("Stop verifying", () => ask("stop_verification", { run: told.id }))
+        ? button("Stop verifying", () => ask("stop_verification", { run: told.id }, told.id))
         : disabledIf(told.state !== "done", verify),
       ...buttonsOf(told, ask),
       copied(folder, `Copy the folder of ${told.id}`),

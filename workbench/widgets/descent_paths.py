@@ -1,6 +1,6 @@
 """Four kinds of descent on the loss surface of a model with two weights, in NumPy.
 
-`descents.js` computes the same paths in the page; the tests hold both to each other and to torch.
+`descent_paths.js` computes the same paths in the page; tests hold both to each other and to torch.
 """
 
 from __future__ import annotations

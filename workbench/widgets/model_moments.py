@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any
 
 import torch
 from torch import nn
@@ -19,9 +18,10 @@ from workbench.evaluation.surveys import Survey, passed_by, survey
 from workbench.serving.live import Mirror
 from workbench.training.gradients import GradientFlow, gradient_flow
 from workbench.types import JSON
+from workbench.widgets.figures import plain
 from workbench.widgets.images import address_of, brightest
 
-__all__ = ["LISTED", "Moment", "plain", "steps_of"]
+__all__ = ["LISTED", "Moment", "steps_of"]
 
 LISTED = 200  # layers
 _NAMED = 1000  # dead units
@@ -165,8 +165,3 @@ def _on_log_scale(values: Sequence[float]) -> tuple[list[float], list[float]]:
     high = max(math.ceil(max(known, default=0)), low + 1)
     shares = [0.0 if log is None else (log - low) / (high - low) for log in logs]
     return shares, [10.0**low, 10.0**high]
-
-
-def plain(value: Any) -> float | None:
-    """Return a number as JSON can hold it: None of one that is not finite."""
-    return float(value) if math.isfinite(value) else None

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from workbench.attached import attached
-from workbench.errors import RequestError, UnknownNameError, WorkbenchError
+from workbench.errors import RequestError, WorkbenchError
 from workbench.evaluation import Prediction, infer
 from workbench.preprocessing import Kind, Preprocessing
 from workbench.registry import ModelVersion, Reference, version
@@ -21,11 +21,11 @@ from workbench.remote.wire import Wire
 from workbench.serving import Service
 from workbench.serving.live import Mirror, Still, Weights
 from workbench.types import DATATYPES, JSON
+from workbench.widgets.service_reach import one_of, row_example, wire_of
 
-__all__ = ["Range", "Subject", "row_example", "subject_of", "wire_of"]
+__all__ = ["Range", "Subject", "subject_of"]
 
 _MAX_VALUES = 10_000  # of a row of numbers
-_PATIENCE = 20.0  # seconds for an answer over HTTP, while somebody looks at it
 _SPREAD = 3  # standard deviations from the mean, where only those are known
 _STEPS = 200  # of a slider
 _SLIP = 1e-4  # of a step: an edge just below a round number is that number
@@ -119,21 +119,6 @@ def subject_of(asked: object, model: str | None = None) -> Subject:
     )
 
 
-def wire_of(service: Service | RemoteService) -> Wire:
-    """Return the way by which a service is asked over HTTP."""
-    if isinstance(service, RemoteService):
-        return service._wire
-    return Wire(service.url, service.token, timeout=_PATIENCE)
-
-
-def row_example(wire: Wire, name: str) -> Any:
-    """Return a row that a service's model takes, as people write it; None where it is too large."""
-    number = wire.ask("GET", f"/v2/models/{quote(name)}/config")["version_policy"]["specific"]
-    key = f"{name}.{number['versions'][0]}.Row"
-    examples = wire.ask("GET", "/openapi.json")["components"]["examples"]
-    return examples.get(key, {}).get("value")
-
-
 def _of_model(model: nn.Module) -> Subject:
     memory = attached(model)
     if memory.preprocessing is None:
@@ -177,13 +162,7 @@ def _of_service(service: Service) -> Subject:
 
 
 def _of_remote(service: RemoteService, model: str | None) -> Subject:
-    names = service.models()
-    if model is None and len(names) != 1:
-        raise RequestError(f"the service has {', '.join(names) or 'no model'}: say which, model=")
-    name = model or names[0]
-    if name not in names:
-        raise UnknownNameError("model", name, names)
-    wire = wire_of(service)
+    name, wire = one_of(service, model), wire_of(service)
     told = wire.ask("GET", f"/v2/models/{quote(name)}")
     example = row_example(wire, name)
     known = _known(name, told, example)

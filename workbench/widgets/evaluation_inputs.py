@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import torch
 from PIL import Image
@@ -12,9 +10,10 @@ from torch import Tensor
 from workbench.datasets import Split
 from workbench.datasets.overviews import is_image
 from workbench.types import JSON
+from workbench.widgets.figures import rounded
 from workbench.widgets.images import address_of, brightest
 
-__all__ = ["Inputs", "plain", "shrunk"]
+__all__ = ["Inputs", "shrunk"]
 
 _SMALL, _LARGE = 64, 224  # pixels of an image's longer side
 _COLUMNS, _FEATURES = 30, 100  # of a row that are shown among others, and alone
@@ -60,16 +59,7 @@ class Inputs:
 
     def _values(self, index: int) -> list[float | None]:
         values = self._inputs[index].reshape(-1)[: len(self._names)].double()
-        return [plain(value) for value in values.tolist()]
-
-
-def plain(value: float) -> float | None:
-    """Return a figure in six digits, as JSON has it: None where it is no number.
-
-    >>> plain(2 / 3), plain(float("nan"))
-    (0.666667, None)
-    """
-    return float(f"{value:.6g}") if math.isfinite(value) else None
+        return [rounded(value) for value in values.tolist()]
 
 
 def shrunk(image: Tensor, longest: int) -> Tensor:

@@ -37,7 +37,7 @@ function buttonsOf(line, ask, more = "") {
   const texts = { stop: "Stop", resume: line.state === "queued" ? "Start" : "Resume" };
   return line.can.map((what) => {
     const text = texts[what];
-    const press = () => ask(`${what}${more && `_${more}`}`, { [more || "run"]: line.id });
+    const press = () => ask(`${what}${more && `_${more}`}`, { [more || "run"]: line.id }, line.id);
     return disabledIf(line.ending, button(text, press, { "aria-label": `${text} ${line.id}` }));
   });
 }
@@ -58,55 +58,18 @@ function metricsOf(metrics) {
     .join(" · ");
 }
 
-/** What Jupyter says to its pages of itself. */
-function jupyter() {
-  return JSON.parse(document.getElementById("jupyter-config-data")?.textContent || "{}");
-}
-
-/** A file's path below the folder that Jupyter serves, or null where it does not serve it. */
-function servedPath(path, home) {
-  const root = (jupyter().serverRoot ?? "").replace(/^~(?=\/|$)/, home).replace(/\/+$/, "");
-  if (!root || !path.startsWith(`${root}/`)) return null;
-  const rest = path.slice(root.length + 1);
-  return rest.split("/").some((part) => part.startsWith(".")) ? null : rest; // it hides those
-}
-
 /** A link that opens a notebook in a tab of Lab; where Jupyter cannot, its path to be copied. */
 function notebookLink(path, home, id) {
-  const served = servedPath(path, home);
-  if (served === null) return copied(path, `Copy the path of ${id}`);
-  const address = served.split("/").map(encodeURIComponent).join("/");
-  return h(
-    "a",
-    {
-      href: `${jupyter().baseUrl}lab/tree/${address}`,
-      target: "_blank",
-      rel: "noopener",
-      "aria-label": `Open notebook of ${id}`,
-      "data-commandlinker-command": "docmanager:open",
-      "data-commandlinker-args": JSON.stringify({ path: served }),
-    },
-    "Open notebook",
-  );
+  const link = opening(path, home);
+  if (link === null) return copied(path, `Copy the path of ${id}`);
+  const more = { target: "_blank", rel: "noopener", "aria-label": `Open notebook of ${id}` };
+  return h("a", { ...link, ...more }, "Open notebook");
 }
 
 /** A text to be taken elsewhere, with a button that does. */
 function copied(text, label) {
-  const field = h("input", {
-    type: "text",
-    readonly: "",
-    value: text,
-    "aria-label": `${label}: the text`,
-  });
-  const copy = button(
-    "Copy",
-    () => {
-      field.select();
-      navigator.clipboard?.writeText(text);
-    },
-    { "aria-label": label },
-  );
-  return h("span", { class: "wb-copied" }, field, copy);
+  const field = h("input", { readonly: "", value: text, "aria-label": `${label}: the text` });
+  return h("span", { class: "wb-copied" }, field, copier(text, label, field));
 }
 
 /**

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from workbench.errors import RequestError
+from workbench.widgets.images import brightest
 
 __all__ = ["Paper"]
 
@@ -44,8 +44,7 @@ class Paper:
         """
         if not len(images):
             return cls(shape)
-        top = int(images.max())
-        white = 255 if top > 63 else 2 ** math.ceil(math.log2(max(1, top)))  # a few show 15 of 16
+        white = brightest(images)
         planes = images.float().reshape(*images.shape[:3], -1).mean(3) / white
         edges = (planes[:, 0], planes[:, -1], planes[:, :, 0], planes[:, :, -1])
         is_dark = float(torch.cat(edges, 1).median()) < 0.5

@@ -36,7 +36,7 @@ const DOING = {
 };
 
 /** The controls of going back; `mark` shows the step in a chart, `listen` takes it from a click. */
-function openRewind(store, element, redraw) {
+function openRewind(store, element) {
   const find = (selector) => element.querySelector(selector);
   const part = (name) => find(`[data-part=${name}]`);
   const [slider, number, marks] = [find("[type=range]"), find("[type=number]"), find("datalist")];
@@ -208,10 +208,5 @@ function blamedRows({ rows }) {
 /** A line of code, to be copied into a cell. */
 function codeOf(code) {
   const text = h("code", {}, code);
-  const copy = h("button", { type: "button", "aria-label": `Copy ${code}` }, "Copy");
-  copy.addEventListener("click", async () => {
-    getSelection().selectAllChildren(text); // what is left where nothing may be copied
-    await navigator.clipboard?.writeText(code).then(() => write(copy, "Copied"), () => {});
-  });
-  return h("p", { class: "wb-code" }, text, copy);
+  return h("p", { class: "wb-code" }, text, copier(code, `Copy ${code}`, text));
 }

@@ -13,7 +13,7 @@ from workbench.registry import ModelVersion
 from workbench.registry.versions import look_through
 from workbench.remote.wire import Wire
 from workbench.types import JSON
-from workbench.widgets.traffic import Counts, Traffic
+from workbench.widgets.service_traffic import Counts, Traffic
 
 __all__ = ["Watch"]
 

@@ -1,0 +1,72 @@
+"""What every face does with what a page asks for, without a browser."""
+
+from __future__ import annotations
+
+import pytest
+
+from workbench.errors import RequestError
+from workbench.types import JSON
+from workbench.widgets.faces import Face, action, checked_place, css
+
+
+class Divider(Face):
+    """Shows twelve divided by what the page asks for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._by = 3
+        self.refresh()
+
+    @action
+    def divide(self, by: int) -> None:
+        """Divide by this from now on."""
+        if by < 0:
+            raise RequestError(f"by is {by}, expected 0 or more")
+        self._by = by
+
+    def draw(self) -> JSON:
+        return {"title": "Twelve", "is": 12 // self._by}
+
+
+def asked(face: Face, number: int, name: str, **what: object) -> None:
+    face._answer(None, {"ask": name, "number": number, **what}, [])
+    assert face.answered == number  # else the page would wait for ever
+
+
+def test_what_is_asked_for_is_done_and_shown() -> None:
+    face = Divider()
+    asked(face, 1, "divide", by=4)
+    assert (face.shown["is"], face.problem) == (3, "")
+
+
+def test_an_error_is_told_and_leaves_what_is_shown() -> None:
+    face = Divider()
+    asked(face, 1, "divide", by=-1)
+    assert (face.shown["is"], face.problem) == (4, "by is -1, expected 0 or more")
+    asked(face, 2, "refresh")
+    assert face.problem == "Divider has no action 'refresh'"
+
+
+def test_what_cannot_be_drawn_is_answered_too(caplog: pytest.LogCaptureFixture) -> None:
+    face = Divider()
+    asked(face, 1, "divide", by=0)
+    assert face.shown["is"] == 4
+    assert face.problem.startswith("ZeroDivisionError")
+    assert "Divider failed at divide" in caplog.text
+    asked(face, 2, "divide", by=6)
+    assert (face.shown["is"], face.problem) == (2, "")
+
+
+def test_a_place_that_is_not_there_is_refused() -> None:
+    assert checked_place("page", 2, 3) == 2
+    for place in (-1, 3):
+        with pytest.raises(RequestError, match=rf"^page {place} is not there: there are 3, from 0"):
+            checked_place("page", place, 3)
+
+
+def test_a_style_is_for_its_own_face_alone() -> None:
+    style = css("charts", "training")
+    shared, _, own = style.partition("@scope (.wb-training) to (:scope .wb-face)")
+    assert ".wb-face {" in shared
+    assert ".wb-bar" in own
+    assert ".wb-bar" not in shared
