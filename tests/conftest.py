@@ -56,6 +56,15 @@ def often(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def ended(tmp_path: Path) -> Iterator[None]:
+    """End what a test leaves in the background."""
+    from waiting import end_background
+
+    yield
+    end_background(tmp_path)
+
+
+@pytest.fixture
 def live(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Let trainings have a thread, as in a notebook, and show nothing; wait for their end."""
     monkeypatch.setattr("workbench.training.fitting.is_live", lambda: True)

@@ -12,11 +12,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from browser.server import FOLDERS, write_settings
+
 __all__ = ["OpenedLab", "opened_lab"]
 
-PLACES = ("JUPYTER_RUNTIME_DIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "IPYTHONDIR",
-          "JUPYTERLAB_SETTINGS_DIR", "JUPYTERLAB_WORKSPACES_DIR")  # fmt: skip
-QUIET = '{"fetchNews": "false", "checkForUpdates": false}'
 ADDRESS = re.compile(r"(http://127\.0\.0\.1:\d+/)lab/tree/workbench\.ipynb\?token=(\w+)")
 
 
@@ -41,11 +40,8 @@ class OpenedLab:
 @contextmanager
 def opened_lab(folder: Path, settings: Path) -> Iterator[OpenedLab]:
     """Run it on a folder for the while; Jupyter's own settings and files lie in `settings`."""
-    told = settings / "labsettings" / "@jupyterlab" / "apputils-extension"
-    told.mkdir(parents=True)
-    (told / "notification.jupyterlab-settings").write_text(QUIET)
-    places = {name: str(settings / name.lower()) for name in PLACES}
-    places["JUPYTERLAB_SETTINGS_DIR"] = str(settings / "labsettings")
+    write_settings(settings)
+    places = {name: str(settings / place) for name, place in FOLDERS.items()}
     kept = {k: v for k, v in os.environ.items() if not k.startswith("JUPYTER")}
     kept.pop("WORKBENCH_HEADLESS", None)
     command = [sys.executable, "-m", "workbench", "lab", str(folder), "--no-browser"]
@@ -55,13 +51,14 @@ def opened_lab(folder: Path, settings: Path) -> Iterator[OpenedLab]:
             [*command, "--allow-root", "--port=0", "--ip=127.0.0.1"],
             env=kept | places, stdin=subprocess.DEVNULL, stdout=said, stderr=said,
         )  # fmt: skip
-    try:
-        yield OpenedLab(process, *_address(process, log))
-    finally:
-        process.terminate()
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(30)
-        process.kill()
+    with process:
+        try:
+            yield OpenedLab(process, *_address(process, log))
+        finally:
+            process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(30)
+            process.kill()
 
 
 def _address(process: subprocess.Popen[bytes], log: Path) -> tuple[str, str]:

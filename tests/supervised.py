@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 import psutil
 import torch
 from torch import Tensor, nn
+from waiting import once
 
 import workbench as wb
 from workbench.serving import Listing, find_service
@@ -35,7 +36,6 @@ __all__ = [
     "Moody",
     "Serve",
     "ask",
-    "once",
     "publish",
     "serving",
 ]
@@ -155,18 +155,6 @@ def serving(
                 left = serve.workers()
                 process.kill()
                 psutil.wait_procs(left, timeout=_PATIENCE)  # they end by themselves
-
-
-def once(holds: Callable[[], bool]) -> None:
-    """Return once something holds.
-
-    Raises:
-        AssertionError: it has not come to that.
-    """
-    until = time.monotonic() + _PATIENCE
-    while not holds():
-        assert time.monotonic() < until
-        time.sleep(0.02)
 
 
 class Load:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import re
-import time
+import threading
 import warnings
 import weakref
 from pathlib import Path
@@ -16,7 +16,19 @@ import torch.nn.functional as F
 from rewound import fitted, recorded, weights
 from safetensors.torch import save_file
 from torch import nn
-from trainings import CASES, CLASSES, Each, differences, flat, left, points, stop_at, trained
+from trainings import (
+    CASES,
+    CLASSES,
+    Each,
+    differences,
+    flat,
+    held_at,
+    left,
+    points,
+    stop_at,
+    trained,
+)
+from waiting import once
 
 from workbench import evaluate, list_trainings, publish
 from workbench.attached import attached
@@ -294,12 +306,13 @@ def test_it_goes_on_in_a_thread_beside_its_parent(monkeypatch: pytest.MonkeyPatc
     calm_model = flat()
     calm = trained(model=calm_model, epochs=20, steps=None).wait()
     model = flat()
-    slow = Each(lambda *_: time.sleep(0.005))
-    training = trained("night", model=model, epochs=20, steps=None, callbacks=[slow])
-    while len(training.history) < 10:
-        time.sleep(0.01)
-    branch = training.branch(8, callbacks=[slow])
+    seen = threading.Event()
+    patient = held_at(20, seen)
+    training = trained("night", model=model, epochs=20, steps=None, callbacks=[patient])
+    once(lambda: len(training.history) >= 10)
+    branch = training.branch(8, callbacks=[patient])
     assert (training.state, branch.state) == ("running", "running")
+    seen.set()
     for one in (training, branch):
         one.wait()
         assert one.history == calm.history

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from pixels import pixels
 from sklearn import metrics as oracle
 
 from workbench import build, fit, load
@@ -59,11 +60,6 @@ def spoilt(evaluation: Evaluation, value: float = math.nan) -> Evaluation:
     outputs = evaluation.outputs.clone()
     outputs[0] = value
     return Evaluation(evaluation.split, outputs)
-
-
-def pixels(address: str) -> Any:
-    content = base64.b64decode(address.removeprefix("data:image/png;base64,"))
-    return np.array(Image.open(io.BytesIO(content)))
 
 
 def rows_of(view: EvaluationView) -> list[int]:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
+from workbench import widgets
 from workbench.errors import RequestError
 from workbench.types import JSON
 from workbench.widgets.faces import Face, action, checked_place, css
+
+WIDGETS = Path(widgets.__file__).parent
 
 
 class Divider(Face):
@@ -62,6 +68,15 @@ def test_a_place_that_is_not_there_is_refused() -> None:
     for place in (-1, 3):
         with pytest.raises(RequestError, match=rf"^page {place} is not there: there are 3, from 0"):
             checked_place("page", place, 3)
+
+
+def test_no_style_names_its_own_element_otherwise() -> None:
+    """Such a rule would be looked for inside of that element."""
+    faces = {path.stem for path in WIDGETS.glob("*.css")} - {"base", "charts", "run_lines"}
+    roots = "|".join({"face", *faces})
+    for path in WIDGETS.glob("*.css"):
+        found = re.findall(rf"\.wb-(?:{roots})(?=[ .:\[)])", path.read_text("utf-8"))
+        assert path.stem == "base" or not found, (path.name, found)
 
 
 def test_a_style_is_for_its_own_face_alone() -> None:

@@ -7,7 +7,8 @@ import shutil
 from collections.abc import Callable
 
 import pytest
-from supervised import once, publish
+from supervised import publish
+from waiting import once
 
 import workbench as wb
 from workbench.home import home

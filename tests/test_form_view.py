@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from jobsites import long_notebook
-from test_background import until
 from typer.testing import CliRunner
+from waiting import once
 from writing import write_notebook
 
 from workbench.cli import app
@@ -18,7 +17,7 @@ from workbench.errors import RequestError
 from workbench.home import home
 from workbench.pictures import Picture
 from workbench.runs import find_run, list_runs, list_sweeps
-from workbench.runs.background import stop, tasks
+from workbench.runs.background import tasks
 from workbench.widgets import FormView, form
 
 PARAMETERS = """\
@@ -42,19 +41,12 @@ seed: int = 0
 """
 CELL = "import workbench as wb\nwb.record('twice', 2 * n)\nwb.record('seen', len(str(api_token)))"
 
+pytestmark = pytest.mark.usefixtures("ended")
+
 
 @pytest.fixture
 def notebook(tmp_path: Path) -> Path:
     return write_notebook(tmp_path / "tiny.ipynb", "# Count", CELL, parameters=PARAMETERS)
-
-
-@pytest.fixture(autouse=True)
-def _ended(tmp_path: Path) -> Iterator[None]:
-    yield
-    (tmp_path / "go.txt").touch()
-    for task in tasks():
-        stop(task)
-    until(lambda: not tasks())
 
 
 def fields(view: FormView, key: str) -> dict[str, Any]:
@@ -149,7 +141,7 @@ def test_a_run_is_begun_with_what_was_changed(notebook: Path) -> None:
     assert [(work["state"], work["given"]["n"]) for work in view.shown["works"]] == [
         ("queued", "5")
     ]
-    until(lambda: looked(view)[0]["state"] == "done")
+    once(lambda: looked(view)[0]["state"] == "done")
     work = view.shown["works"][0]
     assert (work["metrics"], work["can"]) == ({"twice": 10, "seen": 11}, [])
     record = find_run(work["id"]).record
@@ -171,7 +163,7 @@ def test_a_sweep_says_how_many_points_it_has_and_runs_them(notebook: Path) -> No
     view.do("begin")
     (work,) = view.shown["works"]
     assert (work["kind"], work["total"], work["names"]) == ("sweep", 4, ["n", "word", "seed"])
-    until(lambda: looked(view)[0]["state"] == "done", 120)
+    once(lambda: looked(view)[0]["state"] == "done", 120)
     (work,) = view.shown["works"]
     assert (work["counts"], work["metrics"]) == ({"done": 4}, ["twice", "seen"])
     assert [row["metrics"][0] for row in work["rows"]] == [2, 2, 4, 4]
@@ -181,19 +173,19 @@ def test_a_sweep_says_how_many_points_it_has_and_runs_them(notebook: Path) -> No
 def test_a_run_is_seen_stopped_and_resumed_by_another_form(tmp_path: Path) -> None:
     first = FormView(long_notebook(tmp_path))
     first.do("begin")
-    until((tmp_path / "begun.txt").exists)
+    once((tmp_path / "begun.txt").exists)
     view = FormView(tmp_path / "long.ipynb")  # as after a restart of the kernel
     (work,) = view.shown["works"]
     assert (work["state"], work["cell"], work["cells"], work["can"]) == ("running", 2, 2, ["stop"])
     view.do("stop", run=work["id"])
     assert view.shown["works"][0]["ending"]
-    until(lambda: looked(view)[0]["state"] == "interrupted" and not tasks())
+    once(lambda: looked(view)[0]["state"] == "interrupted" and not tasks())
     work = looked(view)[0]
     assert work["trouble"].startswith("interrupted in cell 2 of 2. What was done is in")
     assert (work["can"], work["ending"]) == (["resume"], False)
     (tmp_path / "go.txt").touch()
     view.do("resume", run=work["id"])
-    until(lambda: looked(view)[0]["state"] == "done")
+    once(lambda: looked(view)[0]["state"] == "done")
 
 
 def test_a_sweep_is_stopped_and_gone_on_with(tmp_path: Path) -> None:
@@ -201,15 +193,15 @@ def test_a_sweep_is_stopped_and_gone_on_with(tmp_path: Path) -> None:
     view.do("open_mode", mode="sweep")
     view.do("fill", texts={"n": "1,2,3"})
     view.do("begin")
-    until((tmp_path / "begun.txt").exists, 120)
+    once((tmp_path / "begun.txt").exists, 120)
     (work,) = looked(view)
     assert (work["state"], work["can"]) == ("running", ["stop"])
     view.do("stop_sweep", sweep=work["id"])
-    until(lambda: looked(view)[0]["state"] == "interrupted" and not tasks())
+    once(lambda: looked(view)[0]["state"] == "interrupted" and not tasks())
     assert "workbench resume" in looked(view)[0]["trouble"]
     (tmp_path / "go.txt").touch()
     view.do("resume_sweep", sweep=work["id"])
-    until(lambda: looked(view)[0]["state"] == "done", 120)
+    once(lambda: looked(view)[0]["state"] == "done", 120)
     view.do("stop_sweep", sweep=work["id"])
     assert view.problem == f"sweep {work['id']} is not going on here: stop it where it was begun"
 
@@ -218,7 +210,7 @@ def test_a_run_that_fails_says_where(tmp_path: Path) -> None:
     view = FormView(write_notebook(tmp_path / "bad.ipynb", "# Here", "1 / 0"))
     assert repr(view) == "bad.ipynb takes no parameters: it has no cell tagged 'parameters'"
     view.do("begin")
-    until(lambda: looked(view)[0]["state"] == "failed")
+    once(lambda: looked(view)[0]["state"] == "failed")
     trouble = view.shown["works"][0]["trouble"]
     assert trouble.startswith("the run failed in cell 1 of 1 (Here): ZeroDivisionError: division")
 

@@ -6,7 +6,6 @@ import math
 import random
 import threading
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,11 +23,6 @@ from workbench.evaluation.layers import Layer
 from workbench.evaluation.surveys import Survey, survey
 from workbench.models.leaves import watched
 from workbench.training.gradients import gradient_flow
-
-
-@pytest.fixture(autouse=True)
-def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WORKBENCH_HOME", str(tmp_path))
 
 
 def points(n: int = 300, width: int = 2, classes: int = 2) -> Dataset:

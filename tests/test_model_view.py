@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import base64
 import gc
-import io
 import json
 import threading
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from pixels import pixels
 from torch import nn
 
 from workbench import Callback, Dataset, build, dataset, fit, load
@@ -25,16 +23,6 @@ from workbench.pictures import Picture
 from workbench.training.gradients import gradient_flow
 from workbench.widgets import ModelView, model
 from workbench.widgets.model_moments import Moment
-
-
-@pytest.fixture(autouse=True)
-def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WORKBENCH_HOME", str(tmp_path))
-
-
-def pixels(address: str) -> Any:
-    content = base64.b64decode(address.removeprefix("data:image/png;base64,"))
-    return np.array(Image.open(io.BytesIO(content)))
 
 
 def points() -> Dataset:
@@ -200,12 +188,14 @@ def test_one_looks_while_it_learns_and_moves_no_number() -> None:
     thread = threading.Thread(target=live)
     thread.start()
     begun.wait(60)
-    for _ in range(2):
-        view = ModelView(watched, data)
-        view.do("open_tab", tab="gradient flow")
-        found.append((view.shown["words"][0], view.problem, thread.is_alive()))
-    seen.set()
-    thread.join()
+    try:
+        for _ in range(2):
+            view = ModelView(watched, data)
+            view.do("open_tab", tab="gradient flow")
+            found.append((view.shown["words"][0], view.problem, thread.is_alive()))
+    finally:
+        seen.set()
+        thread.join()
     assert all(problem == "" and alive for _, problem, alive in found)
     assert all(words.startswith("The gradient of the 4 rows of step ") for words, _, _ in found)
     pairs = zip(alone.parameters(), watched.parameters(), strict=True)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import os
 import re
 import threading
-import time
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,8 @@ import torch.nn.functional as F
 from rewound import fitted, recorded, weights
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
-from trainings import CASES, Each, convolving, flat, pictures, points, stop_at, trained
+from trainings import CASES, Each, convolving, flat, held_at, pictures, points, stop_at, trained
+from waiting import once
 
 from workbench import evaluate, fit, list_models, list_trainings, predict, publish, serve
 from workbench.attached import attached
@@ -108,19 +107,21 @@ def test_while_it_runs_and_while_it_is_paused(monkeypatch: pytest.MonkeyPatch) -
     kept: dict[int, Any] = {}
     model, other = flat(), flat()
 
+    seen = threading.Event()
+
     def keep(training: Training, step: int) -> None:
         kept[step] = weights(model)
-        time.sleep(0.01)
+        if step == 20:
+            seen.wait(60)
         if step == 40:
             training.pause()
 
     training = trained(model=model, epochs=20, steps=None, callbacks=[Each(keep)])
-    while len(training.history) < 14:
-        time.sleep(0.01)
+    once(lambda: len(training.history) >= 14)
     assert training.state == "running"
     assert weights(training.at(13)) == kept[13]
-    while str(training.state) != "paused":
-        time.sleep(0.01)
+    seen.set()
+    once(lambda: training.state == "paused")
     assert weights(training.at(31)) == kept[31]
     training.unpause()
     training.wait()
@@ -133,11 +134,12 @@ def test_while_it_runs_and_while_it_is_paused(monkeypatch: pytest.MonkeyPatch) -
 def test_a_loader_may_be_gone_through_beside_its_training() -> None:
     calm, calm_model = fitted("everywhere")
     calm.wait()
-    training, model = fitted("everywhere", Each(lambda *_: time.sleep(0.01)))
-    while len(training.history) < 5:
-        time.sleep(0.01)
+    seen = threading.Event()
+    training, model = fitted("everywhere", held_at(8, seen))
+    once(lambda: len(training.history) >= 5)
     for step in (3, 5):
         assert weights(training.at(step)) == weights(calm.at(step))
+    seen.set()
     training.wait()
     assert training.history == calm.history
     assert weights(model) == weights(calm_model)
@@ -397,4 +399,3 @@ def test_a_long_way_shows_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("workbench.training.rewinding.progress", progress)
     training.at(17)
     assert bars == [["going back", 17, 17]]
-    assert os.environ["WORKBENCH_HEADLESS"] == "1"

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from jobsites import long_notebook, tiny_notebook
-from test_background import until
 from test_runs_records import write
 from typer.testing import CliRunner
+from waiting import once
 from writing import write_notebook
 
 from workbench.cli import app
@@ -20,7 +19,7 @@ from workbench.home import home
 from workbench.pictures import Picture
 from workbench.registry import version
 from workbench.runs import Run, execute, list_runs
-from workbench.runs.background import execute_later, stop, tasks
+from workbench.runs.background import execute_later, tasks
 from workbench.runs.queries import pick
 from workbench.runs.verification import kept_verdict
 from workbench.training.recorded import RecordedTraining
@@ -34,14 +33,7 @@ model = wb.build("linear", data, seed=0)
 wb.fit(model, data, steps=n, batch_size=20, name="short")
 """
 
-
-@pytest.fixture(autouse=True)
-def _ended(tmp_path: Path) -> Iterator[None]:
-    yield
-    (tmp_path / "go.txt").touch()
-    for task in tasks():
-        stop(task)
-    until(lambda: not tasks())
+pytestmark = pytest.mark.usefixtures("ended")
 
 
 @pytest.fixture
@@ -201,7 +193,7 @@ def test_a_run_is_opened_verified_and_its_report_shown(tmp_path: Path) -> None:
     assert (part["published"], part["line"]["can"]) == (["tiny@1"], [])
     view.do("verify", run=run.id)
     assert looked(view)["again"] == {"going": True, "place": 0}
-    until(lambda: not looked(view)["again"]["going"])
+    once(lambda: not looked(view)["again"]["going"])
     assert (view.shown["part"]["verification"]["verdict"], kept_verdict(run)) == (
         "identical", view.shown["part"]["verification"])  # fmt: skip
     view.do("show_report", run=run.id)
@@ -217,7 +209,7 @@ def test_what_a_verification_found_is_told(tmp_path: Path) -> None:
     view = RunsView()
     view.do("open_run", run=run.id)
     view.do("verify", run=run.id)
-    until(lambda: not looked(view)["again"]["going"])
+    once(lambda: not looked(view)["again"]["going"])
     found = view.shown["part"]["verification"]
     assert found["verdict"] == "differs"
     assert found["told"][0].startswith("cell 1, output Time: ")
@@ -231,7 +223,7 @@ def test_a_verification_that_proves_nothing_says_why(tmp_path: Path) -> None:
     view = RunsView()
     view.do("open_run", run=run.id)
     view.do("verify", run=run.id)
-    until(lambda: not looked(view)["again"]["going"])
+    once(lambda: not looked(view)["again"]["going"])
     assert "has SHA-256" in view.shown["part"]["trouble"]
     assert view.shown["part"]["verification"]["verdict"] == ""
 
@@ -251,16 +243,16 @@ def test_a_model_is_promoted_in_the_registrys_words(tmp_path: Path) -> None:
 
 def test_a_run_is_stopped_and_gone_on_with(tmp_path: Path) -> None:
     run = execute_later(long_notebook(tmp_path), {})
-    until((tmp_path / "begun.txt").exists)
+    once((tmp_path / "begun.txt").exists)
     view = RunsView()
     view.do("open_run", run=run.id)
     assert view.shown["part"]["line"]["can"] == ["stop"]
     view.do("stop", run=run.id)
-    until(lambda: looked(view)["line"]["state"] == "interrupted" and not tasks())
+    once(lambda: looked(view)["line"]["state"] == "interrupted" and not tasks())
     assert looked(view)["line"]["can"] == ["resume"]
     (tmp_path / "go.txt").touch()
     view.do("resume", run=run.id)
-    until(lambda: looked(view)["line"]["state"] == "done")
+    once(lambda: looked(view)["line"]["state"] == "done")
 
 
 def test_what_a_run_lacks_is_said_before_it_goes_on(tmp_path: Path) -> None:

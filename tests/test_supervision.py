@@ -17,7 +17,8 @@ from urllib.parse import urlsplit
 import psutil
 import pytest
 from asking import ROWS, small_model
-from supervised import ANGRY, COMMAND, SLOW, Load, Serve, ask, once, publish, serving
+from supervised import ANGRY, COMMAND, SLOW, Load, Serve, ask, publish, serving
+from waiting import once
 
 import workbench as wb
 from workbench.errors import RequestError, ServiceError

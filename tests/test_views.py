@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kernels import Kernel
 from PIL import Image
+from waiting import once
 
 from workbench import dataset, fit, load
 from workbench.models import build
@@ -254,9 +255,8 @@ def test_going_back_can_be_cancelled_and_one_thing_is_done_at_a_time(
     page.ask(ask="all")
     for ask in ("weights", "blame"):
         view._answer(None, {"ask": ask, "training": 0, "step": 1_900}, [])
-    while not (told := page.messages[-1][0]["trainings"][0]["rewind"])["done"]:
-        assert view.look() is True
-        time.sleep(0.01)
+    once(lambda: view.look() and page.messages[-1][0]["trainings"][0]["rewind"]["done"])
+    told = page.messages[-1][0]["trainings"][0]["rewind"]
     assert (told["doing"], told["of"]) == ("weights", 1_900)
     told = asked(page, ask="cancel", training=0, step=1_900)
     assert (told["found"], told["problem"], told["doing"]) == ({}, "", "")

@@ -14,6 +14,7 @@ import os
 import random
 import resource
 import signal
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -423,6 +424,16 @@ class Each(Callback):
     def on_step(self, training: Training, step: int) -> None:
         self.taken += 1
         self.what(training, step)
+
+
+def held_at(step: int, until: threading.Event) -> Each:
+    """Hold a training after a step until somebody says so."""
+
+    def hold(_: Training, taken: int) -> None:
+        if taken == step:
+            until.wait(60)
+
+    return Each(hold)
 
 
 def stop_at(last: int) -> Each:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Error, expect, sync_playwright
+from waiting import end_background
 
 from browser.kernels import VERSIONS, kernel_folder
 from browser.lab import Lab
@@ -50,6 +51,7 @@ def lab(browser: Browser, server: LabServer, tmp_path: Path) -> Iterator[Lab]:
     with Lab(browser, server, tmp_path) as opened:
         yield opened
     server.reset()
+    end_background(tmp_path)
 
 
 @pytest.fixture(params=["python3", *(pytest.param(v, marks=pytest.mark.matrix) for v in VERSIONS)])

@@ -18,7 +18,7 @@ from typing import Any
 import httpx
 import websocket
 
-__all__ = ["LabServer", "lab_server"]
+__all__ = ["FOLDERS", "LabServer", "lab_server", "write_settings"]
 
 COMMAND = [
     *(sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"),

@@ -51,14 +51,28 @@ def test_every_control_sets_its_parameter_and_a_run_has_them(lab: Lab) -> None:
     field(face, "n, by dragging").press("ArrowRight")
     expect(field(face, "n")).to_have_value("4")
     field(face, "steps").fill("7")
+    field(face, "size").select_option("large")
+    field(face, "lr").fill("0.1")
+    field(face, "scale").fill("0.5")
+    field(face, "limit").fill("9")
+    field(face, "clip").fill("2.5")
+    field(face, "place").fill("elsewhere")
+    field(face, "half").fill("1.5")
     field(face, "word").fill("x, y")
     field(face, "widths").fill("(1, 2)")
     field(face, "api_token").fill("tell-nobody")
     field(face, "seed").fill("3")
-    expect(face.locator("code")).to_contain_text("-p 'widths=(1, 2)' -p seed=3")
+    expect(face.locator("code")).to_contain_text("-p half=1.5 -p seed=3")
     texts: dict[str, Any] = notebook.evaluate(TEXTS)
     assert (texts["flag"], texts["kind"], texts["n"], texts["steps"]) == ("False", "sgd", "4", "7")
     assert (texts["word"], texts["widths"], texts["seed"]) == ("x, y", "(1, 2)", "3")
+    assert (texts["size"], texts["lr"], texts["scale"]) == ("large", "0.1", "0.5")
+    assert [texts[n] for n in ("limit", "clip", "place", "half")] == [
+        "9",
+        "2.5",
+        "elsewhere",
+        "1.5",
+    ]
     button(face, "Run").click()
     work = begun(face, "done")
     expect(work).to_contain_text("twice 8 · seen 11")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from labs import opened_lab
 from playwright.sync_api import Browser, Page, expect
+from writing import write_notebook
 
 from browser.lab import Lab
 
@@ -94,10 +95,12 @@ def test_workbench_lab_opens_home_and_has_a_tile(browser: Browser, tmp_path: Pat
         page.locator(".jp-LauncherCard", has_text="Home").click()
         selected(page, "workbench.ipynb")
         expect(page.locator(".wb-home")).to_be_visible()
-        (folder / "workbench.ipynb").write_text((folder / "02_binary_classifier.ipynb").read_text())
+        write_notebook(folder / "workbench.ipynb", "# Theirs", "open('ran.txt', 'w').close()")
         page.reload()
-        expect(page.locator(".jp-Notebook:visible h1")).to_contain_text("A binary classifier")
-        expect(page.locator(".wb-home")).to_have_count(0)  # what is not ours is never run by itself
+        expect(page.locator(".jp-Notebook:visible h1")).to_contain_text("Theirs")
+        idle = page.locator(".jp-Notebook-ExecutionIndicator:visible[data-status=idle]")
+        expect(idle).to_have_count(1)  # by then ours would have been run
+        assert not (folder / "ran.txt").exists()
 
 
 def selected(page: Page, name: str) -> None:

@@ -15,7 +15,7 @@ from writing import write_notebook
 from browser.lab import Lab, LabNotebook
 from workbench.home import home
 from workbench.runs import execute
-from workbench.runs.background import execute_later, stop, tasks
+from workbench.runs.background import execute_later
 
 SHOW = "# %%\nfrom workbench import widgets\nview = widgets.runs()\nview"
 
@@ -125,8 +125,6 @@ def test_new_runs_appear_are_stopped_and_resumed(lab: Lab) -> None:
     (lab.folder / "go.txt").touch()
     button(face, f"Resume {run.id}").click()
     expect(face.locator(".wb-found .wb-state").first).to_have_text("done", timeout=60_000)
-    for task in tasks():
-        stop(task)
 
 
 def test_curves_lie_over_each_other(lab: Lab) -> None:

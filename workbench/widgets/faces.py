@@ -33,6 +33,8 @@ def javascript(*names: str) -> str:
 def css(*names: str) -> str:
     """Return the style of a face: what all share, and the files of its own, for itself alone.
 
+    These call the face's own element `:scope`; a rule that names it otherwise would never hold.
+
     Args:
         names: of files; the last one is the face's own name, after which its element is called.
     """

@@ -85,9 +85,9 @@ function runsOf({ runs, all_runs: all }) {
 function modelsOf({ models }, ask) {
   if (!models.length) return [empty("Nothing was published yet:", 'wb.publish(model, "name")')];
   const rows = models.map(({ name, versions, champion, newest, created, figures }) => [
-    name, champion ? `@${champion}` : "none", `@${newest}`, count(versions), ago(created), figuresOf(figures),
-    button("Serve", () => ask("serve", { model: name }, name), { "aria-label": `Serve ${name}` })]);
-  const heads = ["model", "champion", "newest", "versions", "published", "figures", "serve"];
+    name, button("Serve", () => ask("serve", { model: name }, name), { "aria-label": `Serve ${name}` }),
+    champion ? `@${champion}` : "none", `@${newest}`, count(versions), ago(created), figuresOf(figures)]);
+  const heads = ["model", "serve", "champion", "newest", "versions", "published", "figures"];
   return [scrolled(table("Models", heads, rows), "Models")];
 }
 
@@ -97,8 +97,8 @@ function servicesOf({ services }, ask) {
   const address = (url) => h("a", { href: url, target: "_blank", rel: "noopener" }, url);
   const watch = (name) =>
     button("Watch", () => ask("watch", { service: name }), { "aria-label": `Watch ${name}` });
-  const rows = services.map(({ name, url, model }) => [name, address(url), model, watch(name)]);
-  return [scrolled(table("Services", ["service", "address", "answers with", "panel"], rows), "Services")];
+  const rows = services.map(({ name, url, model }) => [name, watch(name), address(url), model]);
+  return [scrolled(table("Services", ["service", "panel", "address", "answers with"], rows), "Services")];
 }
 
 /** What to do where there is nothing to list. */
