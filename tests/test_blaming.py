@@ -205,3 +205,39 @@ def test_what_cannot_be_blamed() -> None:
     said = "the loss cannot take a row alone, so none has a loss of its own: pairs are needed: bla"
     with pytest.raises(RequestError, match=said):
         training.blame(3)
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+def test_where_classes_are_weighed_so_are_the_losses(parts: int) -> None:
+    how: dict[str, Any] = {"class_weights": [1.0, 1.0, 50.0], "accumulate": parts}
+    training = trained(model=(model := plain()), steps=20, **how)
+    found = training.blame(9)
+    alone = -found.table["p_true"].map(math.log)
+    weights_of = found.table["true"].map({"0": 1.0, "1": 1.0, "2": 50.0})
+    assert found.table["loss"].mean() == pytest.approx(found.loss, rel=1e-5)
+    if parts == 1:
+        expected = alone * weights_of / weights_of.mean()
+        assert found.table["loss"].tolist() == pytest.approx(expected.tolist(), rel=1e-4)
+    assert not model.training
+
+
+def test_of_a_class_that_weighs_nothing_no_row_counts() -> None:
+    training = trained(model=(model := plain()), steps=20, class_weights=[0.0, 1.0, 2.0])
+    found = training.blame(9)
+    assert found.table["loss"].mean() == pytest.approx(found.loss, rel=1e-5)
+    assert (found.table["loss"][found.table["true"] == "0"] == 0).all()
+    assert not model.training
+
+
+def test_a_loader_may_have_a_timeout() -> None:
+    data = points().train
+    loader: Any = DataLoader(
+        list(zip(data.inputs, data.targets, strict=True)),  # type: ignore[arg-type]
+        batch_size=8,
+        num_workers=1,
+        multiprocessing_context="fork",
+        timeout=60,
+    )
+    training = fit(model := plain(), loader, steps=6)
+    assert sorted(training.blame(2).table["row"]) == [*range(8, 16)]
+    assert not model.training

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gc
+import math
 import re
 import threading
 import warnings
 import weakref
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +39,8 @@ from workbench.errors import DivergedError, RequestError
 from workbench.home import home, read_json, write_json
 from workbench.journal import read_lines
 from workbench.training import EarlyStopping, Training, schedules
-from workbench.training.checkpoints import read_checkpoint, tensors_of
+from workbench.training.checkpoints import best_checkpoint, read_checkpoint, tensors_of
+from workbench.training.gradients import gradient_flow
 
 
 def all_of(training: Training, model: nn.Module) -> dict[str, Any]:
@@ -78,7 +81,7 @@ def test_it_goes_on_from_a_training_that_was_held_and_extended() -> None:
 
 def test_its_best_is_the_parents_until_it_has_a_better_one() -> None:
     model = flat()
-    training = trained(model=model, epochs=8, steps=None, lr=0.05)
+    training = trained(model=model, epochs=8, steps=None, lr=0.01)
     rows = training.history.epochs
     for end in (2, 5):
         branch = training.branch(6 * end + 1, lr=1e-9, steps=6)
@@ -367,3 +370,94 @@ def test_after_the_last_step_there_is_nothing_left_to_do() -> None:
     with pytest.raises(RequestError, match=said):
         training.branch(20)
     assert len(training.branch(20, steps=3).history) == 23
+
+
+# --- its best epoch, and what its model remembers
+
+
+def climbing(model: nn.Module) -> Training:
+    """Return a training whose third epoch is its best after three, and not after all."""
+    training = trained(model=model, epochs=8, steps=None, lr=0.01)
+    losses = [row["validation_loss"] for row in training.history.epochs]
+    assert min(losses[:3]) > min(losses)
+    return training
+
+
+def best_of(branch: Training) -> tuple[int, dict[str, Any]]:
+    kept = read_checkpoint(branch.best.path)  # type: ignore[union-attr]
+    return kept.step, {
+        name: tensor.numpy().tobytes() for name, tensor in kept.part("model").items()
+    }
+
+
+def expected_best(training: Training, step: int) -> tuple[int, dict[str, Any]]:
+    rows = [row for row in training.history.epochs if row["step"] <= step]
+    sought = int(min(rows, key=lambda row: row["validation_loss"])["step"])
+    tensors = tensors_of(training.at(sought))
+    return sought, {name: tensor.detach().numpy().tobytes() for name, tensor in tensors.items()}
+
+
+@pytest.mark.parametrize("step", [18, 21])
+def test_the_way_back_is_taken_once(step: int) -> None:
+    training = climbing(model := flat())
+    told: list[tuple[int, int]] = []
+    assert training.past is not None
+
+    def tell(done: int, of: int) -> None:
+        told.append((done, of))
+
+    changes = {"steps": 1, "lr": 10.0}  # which is worse than all before
+    branch = training.past.branch(training, step, None, None, None, changes, told=tell)
+    start = max(one.step for one in training.checkpoints if one.step <= step)
+    assert told == [(i, step - start) for i in range(1, step - start + 1)]
+    assert best_of(branch) == expected_best(training, step)
+    assert not model.training
+
+
+def test_a_best_epoch_that_the_parent_has_left_behind_is_taken_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Between a look at the header of its file and the reading, a parent that runs writes it."""
+    training = climbing(model := flat())
+    then = expected_best(training, 20)
+    said = replace(training.best, step=then[0])  # type: ignore[type-var]
+    monkeypatch.setattr(
+        Training,
+        "best",
+        property(lambda t: said if t is training else best_checkpoint(t.folder / "checkpoints")),
+    )
+    assert best_of(training.branch(20, steps=1, lr=10.0)) == then
+    assert not model.training
+
+
+def poisoned(step: int, seen: list[nn.Module]) -> Each:
+    """Return a callback that breaks a model after a step."""
+
+    def poison(training: Training, taken: int) -> None:
+        if taken == step:
+            seen.append(training.model)
+            training.model.get_parameter("0.weight").data.fill_(math.nan)
+
+    return Each(poison)
+
+
+def test_after_a_divergence_its_model_remembers_what_its_weights_come_from() -> None:
+    training, seen = trained(model=(model := flat()), steps=20), list[nn.Module]()
+    with pytest.raises(DivergedError, match="The model is as it was at step 9"):
+        training.branch(9, callbacks=[poisoned(15, seen)])
+    assert attached(seen[0]).training is None
+    branch = training.branch(9, callbacks=[poisoned(23, seen)])
+    with pytest.raises(DivergedError, match="The model is as it was at step 20"):
+        branch.extend(steps=6)
+    told = attached(branch.model).training
+    assert told is not None
+    assert (told.state, len(told.history)) == ("done", 20)
+    assert not model.training
+
+
+def test_the_gradient_of_its_model_is_that_of_its_last_step() -> None:
+    training = trained("night", model=(model := flat()), steps=20)
+    branch = training.branch(9, lr=0.02)
+    found = gradient_flow(branch.model, points())
+    assert found.batch == "the 8 rows of step 20 of training 'night-at-9'"
+    assert gradient_flow(model, points()).loss != found.loss

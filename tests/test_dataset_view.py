@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 
 import numpy as np
 import pytest
@@ -144,3 +145,15 @@ def test_headless_it_is_a_picture_and_text(monkeypatch: pytest.MonkeyPatch) -> N
     bundle = DatasetView(data)._repr_mimebundle_()
     assert bundle["text/plain"] == repr(data)
     assert base64.b64decode(bundle["image/png"]).startswith(b"\x89PNG")
+
+
+def test_a_search_takes_numbers_as_people_write_them() -> None:
+    data = dataset("few", train=(torch.tensor([[-2.0], [0.5], [2.0]]), torch.arange(3) % 2))
+    for search, rows in (
+        ("x0 > +1", [2]), ("x0 > -.5", [1, 2]), ("x0 < 1.", [0, 1]), ("x0 > 1E-1", [1, 2]),
+        ("x0 > -2e+0", [1, 2]), ("x0 < 1e999", [0, 1, 2]), ("9" * 5000, []), ("2", [2]),
+    ):  # fmt: skip
+        assert find_rows(data.train, search=search, columns=["x0"]).tolist() == rows
+    for search in ("x0 > .", "x0 > 1.2.3", "x0 > 1e", "²"):
+        with pytest.raises(RequestError, match=f"nothing is called {re.escape(repr(search))}"):
+            find_rows(data.train, search=search, columns=["x0"])

@@ -94,3 +94,8 @@ with contextlib.suppress(SystemExit):
     runpy.run_module("workbench", run_name="__main__")
 """
     assert loaded(code) == []
+
+
+def test_training_draws_nothing_before_it_is_asked_to() -> None:
+    assert "matplotlib" not in loaded("import workbench.training")
+    assert "matplotlib" in loaded("import workbench.evaluation.plots; import matplotlib")

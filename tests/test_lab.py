@@ -33,6 +33,9 @@ def test_it_refuses_what_is_no_folder(tmp_path: Path) -> None:
     said = refused(str(tmp_path), "--port", "8889")
     assert "lab takes one folder, not" in said
     assert "follows an equals sign: --port=8889" in said
+    said = refused("--port", "8890")
+    assert "no folder is called '8890'; a value of JupyterLab's options follows an equals" in said
+    assert said.endswith(": --port=8890")
 
 
 def test_it_refuses_a_folder_that_cannot_be_written_to(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from workbench import Callback, Dataset, build, dataset, fit, load
 from workbench.errors import RequestError, UnknownNameError
-from workbench.evaluation.activations import Activation, activations
+from workbench.evaluation.activations import _FUNCTIONS, Activation, activations
 from workbench.evaluation.insides import Inside, inside
 from workbench.evaluation.layers import Layer
 from workbench.evaluation.surveys import Survey, survey
@@ -367,6 +367,23 @@ def test_functions_inside_layers_and_in_place_are_not_met_twice() -> None:
     linear = F.linear(x.tanh(), model.a.weight, model.a.bias)
     assert torch.allclose(met[1][1], linear)
     assert torch.allclose(met[2][1], F.silu(linear))
+
+
+@pytest.mark.parametrize("name", sorted(_FUNCTIONS))
+def test_every_activation_function_is_met(name: str) -> None:
+    function = getattr(F, {"log_sigmoid": "logsigmoid"}.get(name, name))
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a = nn.Linear(2, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return function(self.a(x))  # type: ignore[no-any-return]
+
+    met: list[str] = []
+    activations(Net(), torch.randn(5, 2), lambda seen: met.append(seen.name))
+    assert met == ["a", f"{name} after a"]
 
 
 # ---- Inside --------------------------------------------------------------------------------------

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import gc
 import re
 import threading
+import weakref
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,7 @@ from workbench.errors import RequestError
 from workbench.home import write_json
 from workbench.training import EMA, Training
 from workbench.training.checkpoints import tensors_of
+from workbench.training.gradients import gradient_flow
 
 # --- the weights
 
@@ -235,15 +238,16 @@ def test_it_answers_is_published_and_served() -> None:
 
 def test_the_history_it_remembers_ends_there() -> None:
     model = flat()
-    training = trained(model=model, steps=20)
-    then = attached(training.at(13)).training
+    training = trained("night", model=model, steps=20)
+    found = training.at(13)
+    then = attached(found).training
     assert then is not None
     assert then.history["loss"] == training.history["loss"][:13]
     assert [row["step"] for row in then.history.epochs] == [6, 12]
     assert re.match("Training stopped: Sequential on points, 13 of 13 steps", repr(then))
-    message = f"this is what a model remembers of training {training.name!r}: ask wb.list_train"
-    with pytest.raises(RequestError, match=re.escape(message)):
-        then.at(3)
+    assert weights(then.at(3)) == weights(training.at(3))
+    said = "the 8 rows of step 13 of training 'night'"
+    assert gradient_flow(found, points()).batch == said
 
 
 # --- after its process is gone
@@ -303,7 +307,7 @@ def test_a_training_without_its_model() -> None:
 
 def test_checkpoints_that_are_gone() -> None:
     model = flat()
-    training = trained(model=model)
+    training = trained(model=model, checkpoint_every=30)
     training.checkpoints[0].path.unlink()
     with pytest.raises(RequestError, match=r"no checkpoint of step 3 or before in .*, so nothing"):
         training.at(3)
@@ -399,3 +403,123 @@ def test_a_long_way_shows_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("workbench.training.rewinding.progress", progress)
     training.at(17)
     assert bars == [["going back", 17, 17]]
+
+
+def test_a_training_that_does_not_know_what_it_was_given() -> None:
+    training = trained("night")
+    said = "training 'night' does not know what it was given: wb.list_trainings()['night'] goes ba"
+    with pytest.raises(RequestError, match=re.escape(said)):
+        Training(training.settings, training.folder).at(3)
+
+
+# --- what it keeps alive
+
+
+def test_a_model_keeps_its_last_training_and_data_alone() -> None:
+    model, alive = flat(), []
+    for _ in range(3):
+        data = points()
+        training = trained(model=model, data=data)
+        alive.append((weakref.ref(training), weakref.ref(data.train.inputs)))
+    del training, data
+    gc.collect()
+    found = [[one() is not None for one in pair] for pair in alive]
+    assert found == [[False, False], [False, False], [True, True]]
+
+
+def test_a_model_that_was_asked_for_is_let_go_of() -> None:
+    model = flat()
+    alive = weakref.ref(found := trained(model=model).at(5))
+    remembered = attached(found).training
+    del found
+    gc.collect()
+    assert alive() is None
+    with pytest.raises(RequestError, match="has no model to go back with in this process"):
+        remembered.at(3)  # type: ignore[union-attr]
+
+
+class Counted:
+    """Counts how often it is copied."""
+
+    copies = 0
+
+    def __deepcopy__(self, memo: Any) -> Counted:
+        self.copies += 1
+        return self
+
+
+def test_a_model_is_copied_when_somebody_goes_back_and_not_before() -> None:
+    model, table = flat(), Counted()
+    model.table = table  # type: ignore[assignment]
+    training = trained(model=model)
+    assert table.copies == 0
+    training.at(3)
+    assert table.copies == 1
+
+
+def test_what_a_pass_leaves_in_the_model_is_copied_too() -> None:
+    class Leaving(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner, self.seen = flat(), list[Tensor]()
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.seen, self.last = [x, self.inner(x)], self.inner[0].weight * 2  # type: ignore[index]
+            return self.seen[1]
+
+    model, stopped = Leaving(), Leaving()
+    training = trained(model=model)
+    trained(model=stopped, callbacks=[stop_at(5)])
+    model(torch.zeros(2, 5))  # evaluation leaves what has no graph
+    assert not model.last.is_leaf
+    assert weights(training.at(5)) == weights(stopped)
+
+
+def test_a_copy_that_is_made_between_two_steps_draws_and_learns_as_others_do() -> None:
+    found: list[nn.Sequential] = []
+
+    def ask(training: Training, step: int) -> None:
+        if step == 7:
+            found.append(training.at(0))  # type: ignore[arg-type]
+
+    model = flat()
+    trained(model=model, lr={"0": 0.0, "": 0.01}, callbacks=[Each(ask)])
+    assert all(p.requires_grad for p in found[0].parameters())
+    assert "forward" not in vars(found[0][3])
+
+
+class Net(nn.Sequential):
+    """To be counted."""
+
+
+def living() -> int:
+    gc.collect()
+    return sum(type(one) is Net for one in gc.get_objects())  # isinstance would ask each of them
+
+
+@pytest.mark.parametrize("how", ["at", "blame", "branch"])
+def test_an_error_keeps_no_copy_alive(how: str) -> None:
+    model = Net(*flat())  # type: ignore[misc]
+
+    def shake(*_: Any) -> None:
+        model.get_parameter("0.weight").data.mul_(1.01)
+
+    training = trained(model=model, callbacks=[Each(shake)], checkpoint_every=30)
+    before = living()
+    with pytest.raises(RequestError, match="does not come out as it did") as caught:
+        getattr(training, how)(5)
+    assert living() == before
+    assert caught.value.__traceback__ is not None
+
+
+def test_arguments_are_those_that_were_given_whatever_becomes_of_them() -> None:
+    model, lr = flat(), {"0": 0.01, "": 0.1}
+    weighed: Any = {"class_weights": iter([1.0, 2.0, 3.0]), "lr": lr}
+    training = trained(model=model, steps=20, **weighed)
+    weighed["class_weights"] = iter([3.0, 2.0, 1.0])
+    branch = training.branch(9, **weighed)
+    lr["0"] = 0.0
+    for one in (training, branch):
+        at_end = copy.deepcopy(one.at(20))
+        one.checkpoints[-1].path.unlink()
+        assert weights(one.at(20)) == weights(at_end)

@@ -23,6 +23,8 @@ from workbench.machines import processor
 from workbench.registry import list_models
 from workbench.runs import Run, execute, verify
 from workbench.runs.envelopes import make_envelope
+from workbench.runs.verification import kept_verdict
+from workbench.widgets.run_details import details
 
 TRAIN = """\
 import os, torch
@@ -173,3 +175,20 @@ def test_on_how_many_processors_it_was_verified_is_said(
     monkeypatch.setattr("workbench.runs.environment.processor", lambda: "Another")
     assert f"\n  verified on two processors, {processor()} and Another\n" in repr(verify(run))
     assert json.loads((run.folder / "verification.json").read_text())["processor"] == "Another"
+
+
+def test_a_verdict_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+    run = execute(write_notebook(tmp_path / "a.ipynb", "# Count", "1 + 1"), {})
+    path = run.folder / "verification.json"
+    for text, said in (
+        ("{", r"verification\.json cannot be read: .*: `workbench verify .*` writes it anew"),
+        ('{"format": 1}', "cannot be read: KeyError"),
+        ("[]", "cannot be read: TypeError"),
+        ('{"format": 2}', r"has format 2, expected 1: use the workbench that wrote it"),
+    ):
+        path.write_text(text)
+        with pytest.raises(TamperedError, match=said) as caught:
+            kept_verdict(run)
+        shown = details(run)
+        assert shown["trouble"] == str(caught.value)
+        assert shown["verification"] == {"verdict": "", "told": []}

@@ -35,9 +35,12 @@ def _lab(
 
     options = [word for word in words or () if word.startswith("-")]
     folders = [word for word in words or () if not word.startswith("-")]
+    rule = "a value of JupyterLab's options follows an equals sign: "
     if len(folders) > 1:
-        raise RequestError(
-            f"lab takes one folder, not {' and '.join(map(repr, folders))}; "
-            "a value of JupyterLab's options follows an equals sign: --port=8889"
-        )
-    open_lab(Path(folders[0]) if folders else Path(), options)
+        found = " and ".join(map(repr, folders))
+        raise RequestError(f"lab takes one folder, not {found}; {rule}--port=8889")
+    folder = Path(folders[0]) if folders else Path()
+    before = (words or [])[: (words or []).index(folders[0])] if folders else []
+    if before and not folder.exists():
+        raise RequestError(f"no folder is called {folders[0]!r}; {rule}{before[-1]}={folders[0]}")
+    open_lab(folder, options)

@@ -17,7 +17,8 @@ from workbench.errors import RequestError, UnknownNameError
 
 __all__ = ["balance", "column_names", "find_rows", "is_image", "mean_images", "parts", "statistics"]
 
-_CONDITION = re.compile(r"(.+?)\s*(<=|>=|!=|==|=|<|>)\s*(-?[\d.]+(?:e-?\d+)?)")
+_NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
+_CONDITION = re.compile(rf"(.+?)\s*(<=|>=|!=|==|=|<|>)\s*({_NUMBER})")
 _COMPARE: Mapping[str, Callable[[Any, float], Any]] = {
     "<=": operator.le, ">=": operator.ge, "!=": operator.ne,
     "==": operator.eq, "=": operator.eq, "<": operator.lt, ">": operator.gt,
@@ -64,9 +65,9 @@ def find_rows(
             raise UnknownNameError("class", of, split.classes)
         wanted &= split.targets == split.classes.index(of)
     text = search.strip()
-    if text.isdigit():
-        rows = torch.arange(len(split))
-        wanted &= rows == int(text)
+    if text.isdecimal():
+        rows = torch.arange(len(split), dtype=torch.float64)
+        wanted &= rows == float(text)  # of which no text is too long
     elif found := _CONDITION.fullmatch(text):
         wanted &= _COMPARE[found[2]](_column(split, found[1], columns), float(found[3]))
     elif text:

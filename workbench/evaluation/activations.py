@@ -21,7 +21,7 @@ from workbench.modes import evaluating
 __all__ = ["Activation", "activations", "call_name"]
 
 _FUNCTIONS = {
-    *("celu", "elu", "gelu", "hardsigmoid", "hardswish", "hardtanh", "leaky_relu", "logsigmoid"),
+    *("celu", "elu", "gelu", "hardsigmoid", "hardswish", "hardtanh", "leaky_relu", "log_sigmoid"),
     *("mish", "relu", "relu6", "selu", "sigmoid", "silu", "softplus", "softsign", "tanh"),
 }
 _BY_CHANNEL = (_ConvNd, _NormBase, nn.GroupNorm)  # whose units are the axis after the rows

@@ -169,14 +169,27 @@ def kept_verdict(run: Run) -> JSON | None:
 
     Args:
         run: that may have been verified.
+
+    Raises:
+        TamperedError: the file is damaged, or of a newer format.
     """
+    path = run.folder / _FILE
     try:
-        kept = read_json(run.folder / _FILE)
+        kept = read_json(path)
+        form = kept["format"]
+        if form == _FORMAT:
+            told = [str(Difference(**difference)) for difference in kept["differences"]]
+            told += [f"changed since: {line}" for line in kept["changed"]]
+            return {"verdict": kept["verdict"], "time": kept["time"], "told": told}
     except FileNotFoundError:
         return None
-    told = [str(Difference(**difference)) for difference in kept["differences"]]
-    told += [f"changed since: {line}" for line in kept["changed"]]
-    return {"verdict": kept["verdict"], "time": kept["time"], "told": told}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise TamperedError(
+            f"verdict {path} cannot be read: {error!r}: `workbench verify {run.id}` writes it anew"
+        ) from None
+    raise TamperedError(
+        f"verdict {path} has format {form}, expected {_FORMAT}: use the workbench that wrote it"
+    )
 
 
 def _compared(run: Run, again: Run, failed: str) -> Verification:

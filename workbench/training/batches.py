@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -20,7 +20,7 @@ from workbench.errors import RequestError
 from workbench.preprocessing import Preprocessing, as_tensor
 from workbench.training.augmentations import Augment, Draws
 
-__all__ = ["Batches", "LoaderBatches", "TensorBatches", "as_tensors", "own_loader"]
+__all__ = ["Batches", "LoaderBatches", "TensorBatches", "Watched", "as_tensors", "own_loader"]
 
 _CHUNK = 4 << 20  # bytes that are gathered and preprocessed at once: small steps share the cost
 
@@ -199,7 +199,7 @@ class LoaderBatches:
         if self._loader.batch_sampler is None or isinstance(self._loader.dataset, IterableDataset):
             return None
         names = own_loader(self._loader)
-        names.__dict__.update(dataset=_Names(), collate_fn=list, num_workers=0)
+        names.__dict__.update(dataset=_Names(), collate_fn=list, num_workers=0, timeout=0)
         nobody = LoaderBatches(
             names,
             seed=self._seed,
@@ -249,6 +249,28 @@ class LoaderBatches:
             f"the DataLoader gave {found} batches, its length says {self.steps_per_epoch}: make "
             "__len__ of its dataset say how many rows there are"
         )
+
+
+class Watched:
+    """Batches that somebody looks at before the loop has them.
+
+    Args:
+        inner: gives them.
+        look: is called right before each step, with its number from 1, its inputs and its targets.
+    """
+
+    def __init__(self, inner: Batches, look: Callable[[int, Tensor, Tensor], None]) -> None:
+        self._inner, self._look = inner, look
+        self.batch_size, self.steps_per_epoch = inner.batch_size, inner.steps_per_epoch
+        self.draws_globally = inner.draws_globally
+        self.rows_of, self.images_of = inner.rows_of, inner.images_of
+        self.let_go = inner.let_go
+
+    def epoch(self, number: int, *, skip: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """Give the batches of an epoch after the first `skip`, each when it was looked at."""
+        for place, (inputs, targets) in enumerate(self._inner.epoch(number, skip=skip), skip):
+            self._look(number * self.steps_per_epoch + place + 1, inputs, targets)
+            yield inputs, targets
 
 
 def own_loader(loader: DataLoader[Any]) -> DataLoader[Any]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,12 +20,11 @@ from workbench.determinism import alone, undisturbed
 from workbench.errors import RequestError
 from workbench.evaluation.examples import classified, regressed
 from workbench.evaluation.inference import decide, probabilities
-from workbench.evaluation.plots import mistakes_figure
-from workbench.training.batches import Batches
+from workbench.training.batches import Batches, Watched
 from workbench.training.checkpoints import copy_into, tensors_of
 from workbench.training.dropout import own_dropout
 from workbench.training.jobs import Job
-from workbench.training.loop import in_parts
+from workbench.training.loop import in_parts, n_parts
 from workbench.training.optimizers import frozen, train_mode
 from workbench.training.planning import laid_out
 from workbench.training.rewinding import Given, Told, blank_copy, checked_step, replayed
@@ -49,7 +49,9 @@ class Blame:
         loss: that the history has of the step.
         table: a row a row of the batch: `row`, its index in the training split (of a DataLoader, in
             its dataset, where that has one), what it is, what was said of it, and its `loss`; all
-            as the step saw it: augmented, with dropout, by the weights before the step.
+            as the step saw it: augmented, with dropout, by the weights before the step. Where
+            `class_weights` are, a loss counts as it did there: times its row's weight over the
+            mean weight of the batch, or of its part, so that the losses' mean is the step's.
         norms: of the gradient, before any clipping, by step: of this one and of those around it.
         n: how many rows count as the hardest.
         images: those rows as the step saw them, uint8; None where the rows are no raw images.
@@ -85,6 +87,8 @@ class Blame:
         """Return a picture of the hardest rows: as images, or the loss of each."""
         hardest = self.hardest
         if self.images is not None and self.classes:
+            from workbench.evaluation.plots import mistakes_figure  # which loads matplotlib
+
             shown = hardest.assign(row=range(len(hardest)))
             return mistakes_figure(Split(self.images, torch.arange(len(hardest))), shown)
         from workbench.pictures import Picture
@@ -117,7 +121,7 @@ def blamed(
     checked_step(training, step)
     first = checked_step(training, step - 1)  # of a branch, its own first step
     done, origin = len(training.history), training.branched_from
-    seen = _Seen(training.settings, given, step)
+    seen = _Seen(training.settings, step)
     good = done - 1 if training.state == "failed" else done  # the last one is why it failed
     last = min(step + _AROUND, good)
     start = max(first - _AROUND, origin.step if origin else 0)
@@ -138,23 +142,22 @@ class _Seen:
     Each is looked at on a copy of the model, right before the loop takes it.
     """
 
-    def __init__(self, settings: Settings, given: Given, step: int) -> None:
-        self._settings, self._given, self._step = settings, given, step
+    def __init__(self, settings: Settings, step: int) -> None:
+        self._settings, self._step = settings, step
         self.norms: dict[int, float] = {}
         self._outputs = self._targets = self._losses = torch.empty(0)
 
     def between(self, job: Job, batches: Batches) -> Batches:
         """Return the batches, to be looked at before the loop has them."""
-        return _Watched(batches, job, self)
+        return Watched(batches, partial(self.look, job))
 
     def look(self, job: Job, step: int, inputs: Tensor, targets: Tensor) -> None:
         """Look at a batch by the weights before its step."""
         settings = self._settings
         if abs(step - self._step) > _AROUND:
             return
-        assert self._given.shell is not None
         device = torch.device(settings.device)
-        model = blank_copy(self._given.shell, device)
+        model = blank_copy(job.model, device)
         copy_into(model, tensors_of(job.model), "the model")
         half = settings.precision == "bf16"
         precision = torch.autocast(device.type, torch.bfloat16) if half else nullcontext()
@@ -172,7 +175,7 @@ class _Seen:
         self.norms[step] = float(torch.nn.utils.get_total_norm(gradients))
         if step == self._step:
             self._outputs, self._targets = outputs.cpu(), targets.cpu()
-            self._losses = _each(job, outputs, targets)
+            self._losses = _each(job, settings, outputs, targets)
 
     def table(self, rows: Sequence[Any] | None, classes: tuple[str, ...]) -> pd.DataFrame:
         """Return the rows of the batch, the hardest first.
@@ -197,35 +200,24 @@ class _Seen:
         return table.iloc[order].reset_index(drop=True)
 
 
-class _Watched:
-    """Batches that somebody looks at before the loop has them."""
-
-    def __init__(self, inner: Batches, job: Job, seen: _Seen) -> None:
-        self._inner, self._job, self._seen = inner, job, seen
-        self.batch_size, self.steps_per_epoch = inner.batch_size, inner.steps_per_epoch
-        self.draws_globally = inner.draws_globally
-        self.rows_of, self.images_of = inner.rows_of, inner.images_of
-        self.let_go = inner.let_go
-
-    def epoch(self, number: int, *, skip: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        for place, (inputs, targets) in enumerate(self._inner.epoch(number, skip=skip), skip):
-            step = number * self.steps_per_epoch + place + 1
-            self._seen.look(self._job, step, inputs, targets)
-            yield inputs, targets
-
-
 @torch.no_grad()
-def _each(job: Job, outputs: Tensor, targets: Tensor) -> Tensor:
-    """Return the loss of each row alone, shaped (rows,)."""
+def _each(job: Job, settings: Settings, outputs: Tensor, targets: Tensor) -> Tensor:
+    """Return the loss of each row as it counted in the step, shaped (rows,)."""
     pairs = zip(outputs.split(1), targets.split(1), strict=True)
     try:
-        return torch.tensor([float(job.loss(output, target)) for output, target in pairs])
+        losses = torch.tensor([float(job.loss(output, target)) for output, target in pairs])
     except (RuntimeError, ValueError, TypeError, IndexError) as error:
         first = str(error).splitlines()[0]
         raise RequestError(
             f"the loss cannot take a row alone, so none has a loss of its own: {first}: blame "
             "needs a loss that is a mean over rows"
         ) from None
+    if not settings.class_weights:
+        return losses
+    weights = torch.tensor(settings.class_weights)[targets.cpu()]
+    parts = weights.tensor_split(n_parts(settings.accumulate, len(weights)))
+    shares = torch.cat([part / part.mean() for part in parts])
+    return torch.where(weights > 0, losses * shares, 0.0)  # one of weight 0 has no mean alone
 
 
 def _named(row: Mapping[Any, Any]) -> str:

@@ -9,20 +9,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from weakref import ref
 
-from torch import nn
+from torch import Tensor, nn
 
 from workbench.determinism import check_seed
 from workbench.errors import RequestError, UnknownNameError
 from workbench.training.attempts import begin_anew, is_left_over
 from workbench.training.averages import floating
+from workbench.training.batches import Batches, Watched
 from workbench.training.checkpoints import Snapshot, copied, read_checkpoint, write_checkpoint
 from workbench.training.checks import check_given
 from workbench.training.folders import claimed, folder_of, kept_record
-from workbench.training.jobs import group_state, snapshot, weights_of
+from workbench.training.jobs import Job, group_state, snapshot, weights_of
 from workbench.training.optimizers import frozen
 from workbench.training.phases import Phase
-from workbench.training.planning import Plan, make_plan
+from workbench.training.planning import Plan, lasting, make_plan
 from workbench.training.rewinding import Given, Told, checked_step, history_until, replayed
 from workbench.training.settings import Settings, number, one_budget, planned_steps
 from workbench.training.trainings import Origin, Training
@@ -72,9 +74,7 @@ def branched(
     phases = _phases(parent.settings, step, changes)
     folder = folder_of(name or _free_name(parent, step), parent.settings.model)
     _check_new(folder)
-    best = _best_until(parent, given, step, told)
-    with replayed(parent, given, step, told=told) as replay:
-        state, model = snapshot(replay.job, replay.training), replay.model
+    state, model, best = _taken_back(parent, given, step, told)
     own = _own(given, changes, model)
     plan = make_plan(
         model,
@@ -98,13 +98,13 @@ def branched(
 def _own(given: Given, changes: Mapping[str, Any], model: nn.Module) -> Given:
     """Return what the parent was given, with the changes."""
     asked: JSON = {**given.asked}
-    asked |= {key: v for key, v in changes.items() if key not in (*_BUDGET, *_BESIDE)}
+    asked |= {key: lasting(v) for key, v in changes.items() if key not in (*_BUDGET, *_BESIDE)}
     check_seed(asked["seed"])
     asked["seed"] = int(asked["seed"])
-    callbacks = changes.get("callbacks", given.callbacks)
+    callbacks = lasting(changes.get("callbacks", given.callbacks))
     check_given(model, asked, callbacks)
     every = number("checkpoint_every", changes.get("checkpoint_every", given.every))
-    return replace(given, asked=asked, callbacks=callbacks, every=every)
+    return replace(given, model=ref(model), asked=asked, callbacks=callbacks, every=every)
 
 
 def _phases(parent: Settings, step: int, changes: Mapping[str, Any]) -> tuple[Phase, ...]:
@@ -146,19 +146,42 @@ def _start(
     return Snapshot(tensors, rest)
 
 
-def _best_until(parent: Training, given: Given, step: int, told: Told | None) -> Snapshot | None:
-    """Return the best epoch of the parent up to a step, as its own checkpoint has it; or None."""
+def _taken_back(
+    parent: Training, given: Given, step: int, told: Told | None
+) -> tuple[Snapshot, nn.Module, Snapshot | None]:
+    """Return the parent's state after a step, a model that has it, and the best epoch up to it."""
+    row = _best_row(parent, step)
+    best = _kept(parent, row) if row else None
+    sought = int(row["step"]) if row and best is None else None  # it is taken on the way
+    weights: dict[str, Tensor] = {}
+
+    def take(job: Job, done: int) -> None:
+        if done == sought:
+            weights.update(copied(weights_of(job), "model"))
+
+    def through(job: Job, batches: Batches) -> Batches:
+        return Watched(batches, lambda number, *_: take(job, number - 1))
+
+    with replayed(parent, given, step, start=sought, through=through, told=told) as replay:
+        take(replay.job, step)
+        state = snapshot(replay.job, replay.training)
+    if sought is not None:
+        best = Snapshot(weights, {"step": sought, "epochs": [row]})
+    return state, replay.model, best
+
+
+def _best_row(parent: Training, step: int) -> dict[str, float] | None:
+    """Return the row of the best epoch up to a step, or None before the first has ended."""
     rows = [row for row in history_until(parent.history, step).epochs if _counts(parent, row)]
     rows = [row for row in rows if math.isfinite(_score(row))]
-    if not rows:
-        return None
-    row = min(rows, key=_score)
+    return min(rows, key=_score, default=None)
+
+
+def _kept(parent: Training, row: Mapping[str, float]) -> Snapshot | None:
+    """Return the parent's best checkpoint where it is of that row; one that runs may be on."""
     kept = parent.best
-    if kept is not None and kept.step == row["step"]:
-        return read_checkpoint(kept.path)
-    with replayed(parent, given, int(row["step"]), told=told) as replay:
-        weights = copied(weights_of(replay.job), "model")
-    return Snapshot(weights, {"step": int(row["step"]), "epochs": [row]})
+    state = None if kept is None else read_checkpoint(kept.path)
+    return state if state is not None and state.step == row["step"] else None
 
 
 def _counts(parent: Training, row: Mapping[str, float]) -> bool:

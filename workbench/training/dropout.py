@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from workbench.determinism import generator
 
-__all__ = ["GlobalWatch", "StepDraws", "own_dropout"]
+__all__ = ["GlobalWatch", "StepDraws", "own_dropout", "own_forward"]
 
 
 class StepDraws:
@@ -59,6 +59,13 @@ def own_dropout(model: nn.Module, seed: int, device: torch.device) -> Iterator[S
     finally:
         for layer in layers:
             del layer.forward
+
+
+def own_forward(model: nn.Module) -> None:
+    """Let the dropout layers of a copy that was made within `own_dropout` draw as others do."""
+    for layer in model.modules():
+        if type(layer) in _AXES:
+            vars(layer).pop("forward", None)
 
 
 _AXES = {nn.Dropout: None, nn.Dropout1d: 1, nn.Dropout2d: 2, nn.Dropout3d: 3}

@@ -55,9 +55,9 @@ from workbench.training.loop import train
 from workbench.training.optimizers import Maker
 from workbench.training.pasts import Past
 from workbench.training.phases import Phase, cut_short
-from workbench.training.planning import Plan, make_plan, name_of, prepared, remember, taken
+from workbench.training.planning import Plan, lasting, make_plan, name_of, prepared, remember, taken
 from workbench.training.pulses import Pulse
-from workbench.training.rewinding import Given, shell_of
+from workbench.training.rewinding import Given, history_until
 from workbench.training.schedules import Schedule
 from workbench.training.settings import Settings, number, one_budget
 from workbench.training.trainings import Origin, Training
@@ -171,6 +171,8 @@ def fit(  # noqa: PLR0913 - each is a word that its field knows
     budget = {"epochs": epochs, "steps": steps, "minutes": minutes}
     every = number("checkpoint_every", checkpoint_every)
     try:
+        asked = {key: lasting(value) for key, value in asked.items()}
+        callbacks = lasting(callbacks)
         return _begin(model, data, asked, budget, callbacks, name, resume=resume, every=every)
     except BaseException as error:
         let_go(error)
@@ -227,9 +229,8 @@ def _begin(
         training.branched_from = Origin(**origin) if origin else None
     if left and left[0]["state"] == "stopped":
         training.state = "stopped"  # by the notebook itself, so there it ended
-    shown = replace(attached(model), preprocessing=plan.job.preprocessing)
-    back = Given(shell_of(model), shown, given, loader, asked, callbacks, every)
-    training.past = Past(back, go_on)
+    known = plan.job.preprocessing
+    training.past = Past(Given.of(model, known, given, loader, asked, callbacks, every), go_on)
     training._model = weakref.ref(model)
     training._more = partial(_extend, plan, training, every)
     _forget_with(model, training)
@@ -403,7 +404,7 @@ def _kept(plan: Plan, training: Training) -> Iterator[None]:
         _write(training)
         last = training.history.epochs[-1] if training.history.epochs else {}
         last = {key: value for key, value in last.items() if math.isfinite(value)}
-        if training.keeps_model:  # else each would keep the other
+        if training.keeps_model and memory.training is training:  # else each would keep the other
             memory.training = _as_remembered(training)
         origin = training.branched_from
         journal.note(
@@ -421,9 +422,9 @@ def _kept(plan: Plan, training: Training) -> Iterator[None]:
 
 def _as_remembered(training: Training) -> Training:
     """Return a training as its model remembers it: what it was, and nothing that could go on."""
-    same = ("settings", "folder", "history", "state", "seconds", "environment", "begun")
-    told = Training(**{name: getattr(training, name) for name in same})
-    told.branched_from = training.branched_from
+    same = ("settings", "folder", "state", "seconds", "environment", "begun", "branched_from")
+    told = Training(**{name: getattr(training, name) for name in (*same, "past")})
+    told.history = history_until(training.history, len(training.history))
     return told
 
 

@@ -25,7 +25,7 @@ from workbench.training.scores import hits
 from workbench.training.trainings import Training
 from workbench.training.watchers import Watcher
 
-__all__ = ["in_parts", "train"]
+__all__ = ["in_parts", "n_parts", "train"]
 
 _LOOK_EVERY = 0.25  # seconds
 
@@ -113,7 +113,7 @@ def in_parts(
 ) -> tuple[Tensor, Tensor]:
     """Add up the gradients of a step's rows in `n` parts; return all outputs and the mean loss."""
     answers, total = [], torch.zeros((), device=inputs.device)
-    n = max(1, min(n, len(inputs) // 2))  # BatchNorm can learn nothing of a row alone
+    n = n_parts(n, len(inputs))
     for part, truth in zip(inputs.tensor_split(n), targets.tensor_split(n), strict=True):
         with precision:
             outputs = forward(part)
@@ -122,3 +122,8 @@ def in_parts(
         answers.append(outputs.detach().float())
         total += value.detach()
     return torch.cat(answers), total
+
+
+def n_parts(asked: int, rows: int) -> int:
+    """Return how many parts the rows of a step go through the model in."""
+    return max(1, min(asked, rows // 2))  # BatchNorm can learn nothing of a row alone

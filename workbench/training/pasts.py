@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import ast
-import copy
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+from weakref import ref
 
 from torch import nn
 
 from workbench.attached import attached
 from workbench.errors import RequestError
-from workbench.modes import settled
 from workbench.progress import is_live
 from workbench.training.augmentations import AUGMENTATIONS
 from workbench.training.averages import EMA, Lookahead
@@ -21,7 +20,7 @@ from workbench.training.blaming import Blame, blamed
 from workbench.training.branching import Branch, branched
 from workbench.training.optimizers import OPTIMIZERS
 from workbench.training.planning import taken
-from workbench.training.rewinding import Given, Told, figures_at, shell_of, weights_at
+from workbench.training.rewinding import Given, Told, figures_at, no_model, weights_at
 from workbench.training.schedules import SCHEDULES
 from workbench.training.settings import Settings
 from workbench.training.trainings import Training
@@ -58,7 +57,12 @@ class Past:
         told: Told | None = None,
     ) -> nn.Module:
         """See `Training.at`; `told` is called after each step, instead of a bar."""
-        return weights_at(training, self._with(training, model, data), step, told=told)
+        given = self._with(training, model, data)
+        found = weights_at(training, given, step, told=told)
+        remembered = attached(found).training
+        assert remembered is not None
+        remembered.past = Past(replace(given, model=ref(found)), self.go_on)
+        return found
 
     def figures(
         self, training: Training, step: int, *, told: Told | None = None
@@ -119,10 +123,7 @@ class Past:
         if model is not None and data is not None:
             return given_again(training, model, data)
         if self.given is None:
-            raise RequestError(
-                f"training {training.name!r} has no model to go back with in this process: pass "
-                "model= and data=, as they were given to fit"
-            )
+            raise no_model(training)
         return self.given
 
 
@@ -147,10 +148,8 @@ def given_again(training: Training, model: nn.Module, data: Any) -> Given:
             f"({then[:12]}), got {described.name!r} ({described.fingerprint[:12] or 'unknown'}): "
             "pass the data that it had"
         )
-    with settled(model):
-        shell, memory = shell_of(model), copy.copy(attached(model))
     asked = _asked(training.name, training.settings)
-    return Given(shell, memory, described, loader, asked)
+    return Given.of(model, attached(model).preprocessing, described, loader, asked)
 
 
 def _asked(name: str, settings: Settings) -> JSON:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -32,7 +32,17 @@ from workbench.training.schedules import SCHEDULES, Schedule
 from workbench.training.settings import Settings, number, whole
 from workbench.types import JSON
 
-__all__ = ["ARGUMENTS", "Plan", "laid_out", "make_plan", "name_of", "prepared", "remember", "taken"]
+__all__ = [
+    "ARGUMENTS",
+    "Plan",
+    "laid_out",
+    "lasting",
+    "make_plan",
+    "name_of",
+    "prepared",
+    "remember",
+    "taken",
+]
 
 _DEFAULTS: JSON = {
     "batch_size": 64,
@@ -205,6 +215,17 @@ def remember(plan: Plan) -> None:
     # a model is surer of rows that it was trained on than of those that a service is asked about
     memory.sample = sample_of((held or plan.data.train).inputs)
     memory.sample_split = "validation" if held else "train"
+
+
+def lasting(argument: Any) -> Any:
+    """Return an argument of `fit` that its giver cannot change, and that is not spent by a look."""
+    if isinstance(argument, Tensor):
+        return argument.clone()
+    if isinstance(argument, Mapping):
+        return dict(argument)
+    if isinstance(argument, str) or callable(argument) or not isinstance(argument, Iterable):
+        return argument
+    return list(argument)
 
 
 def _few(split: Split) -> Split:

@@ -16,19 +16,23 @@ from dataclasses import dataclass, replace
 from numbers import Integral
 from pathlib import Path
 from typing import Any
+from weakref import ReferenceType, ref
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 from torch.utils.data import DataLoader
 
-from workbench.attached import Attached, attached
+from workbench.attached import attached
 from workbench.datasets import Dataset
 from workbench.determinism import apart
 from workbench.errors import DivergedError, RequestError
+from workbench.preprocessing import Preprocessing
 from workbench.progress import progress
 from workbench.training.batches import Batches, own_loader
 from workbench.training.callbacks import Callback
 from workbench.training.checkpoints import Snapshot, copy_into, read_checkpoint, tensors_of
+from workbench.training.dropout import own_forward
 from workbench.training.folders import check_same, environment
 from workbench.training.histories import History
 from workbench.training.jobs import Job, restore, weights_of
@@ -38,6 +42,7 @@ from workbench.training.phases import cut_short
 from workbench.training.planning import Plan, make_plan, prepared, remember
 from workbench.training.scores import validate
 from workbench.training.trainings import Training
+from workbench.types import JSON
 
 __all__ = [
     "Given",
@@ -47,8 +52,8 @@ __all__ = [
     "checked_step",
     "figures_at",
     "history_until",
+    "no_model",
     "replayed",
-    "shell_of",
     "weights_at",
 ]
 
@@ -62,9 +67,10 @@ class Given:
     """What `fit` was given: enough to plan the same training for a copy of the model.
 
     Args:
-        shell: the model as it was when the training began, without its numbers; None where it
-            cannot be copied.
-        memory: what was remembered of the model.
+        model: weakly, since all else is kept as long as it lives; copied by whoever goes back.
+        learned: names of the parameters that were trainable when the training began.
+        architecture: what was remembered of the model.
+        preprocessing: likewise.
         data: describes the rows.
         loader: gives them instead, or None.
         asked: `fit`'s arguments by name.
@@ -72,19 +78,48 @@ class Given:
         every: seconds from one checkpoint to the next.
     """
 
-    shell: nn.Module | None
-    memory: Attached
+    model: ReferenceType[nn.Module]
+    learned: frozenset[str]
+    architecture: JSON | None
+    preprocessing: Preprocessing | None
     data: Dataset
     loader: DataLoader[Any] | None
     asked: Mapping[str, Any]
     callbacks: Sequence[Callback] = ()
     every: float = 30.0
 
+    @classmethod
+    def of(
+        cls, model: nn.Module, preprocessing: Preprocessing | None, data: Dataset, *rest: Any
+    ) -> Given:
+        """Return what was given together with a model, before it is trained."""
+        learned = frozenset(name for name, p in model.named_parameters() if p.requires_grad)
+        return cls(ref(model), learned, attached(model).architecture, preprocessing, data, *rest)
+
+    def copy_for(self, training: Training) -> nn.Module:
+        """Return a copy of the model, on the training's device, that has no values yet.
+
+        Raises:
+            RequestError: nobody holds the model any more, or it cannot be copied.
+        """
+        model = self.model()
+        if model is None:
+            raise no_model(training)
+        try:
+            twin = blank_copy(model, training.settings.device)
+        except Exception:  # whatever a class of the user's own raises
+            raise RequestError(
+                f"the model of training {training.name!r} cannot be copied (copy.deepcopy fails), "
+                "so its weights cannot be put beside it: training.checkpoints have some to load"
+            ) from None
+        for name, p in twin.named_parameters():
+            p.requires_grad_(name in self.learned)
+        return twin
+
     def plan_for(self, model: nn.Module, training: Training) -> Plan:
         """Return what the training does, to be done with another model, and with no callbacks."""
-        known = self.memory
         attached(model).__dict__.update(
-            architecture=known.architecture, preprocessing=known.preprocessing
+            architecture=self.architecture, preprocessing=self.preprocessing
         )
         loader = own_loader(self.loader) if self.loader is not None else None
         then = training.settings
@@ -114,18 +149,28 @@ class Replay:
         return self.plan.job
 
 
-def shell_of(model: nn.Module) -> nn.Module | None:
-    """Return a copy of a model without its numbers; None where it cannot be copied."""
-    try:
-        return blank_copy(model, "meta")
-    except Exception:  # whatever a class of the user's own raises
-        return None
+def no_model(training: Training) -> RequestError:
+    """Return what to say where nobody holds the model any more."""
+    return RequestError(
+        f"training {training.name!r} has no model to go back with in this process: pass model= "
+        "and data=, as they were given to fit"
+    )
 
 
 def blank_copy(model: nn.Module, device: str | torch.device) -> nn.Module:
-    """Return a copy of a model whose parameters and buffers have memory, but no values yet."""
-    blanks = {id(tensor): _blank(tensor, device) for tensor in tensors_of(model).values()}
-    return copy.deepcopy(model, blanks)
+    """Return a copy of a model whose parameters and buffers have memory, but no values yet.
+
+    It may be in training: what its passes have left in it is copied without their graphs, which
+    torch refuses to copy, and its dropout draws as it would alone.
+    """
+    copies = {id(tensor): _blank(tensor, device) for tensor in tensors_of(model).values()}
+    for module in model.modules():
+        for left in tree_leaves(vars(module)):
+            if isinstance(left, Tensor) and not left.is_leaf:
+                copies[id(left)] = left.detach().clone()
+    twin = copy.deepcopy(model, copies)
+    own_forward(twin)
+    return twin
 
 
 def _blank(tensor: Tensor, device: str | torch.device) -> Tensor:
@@ -193,7 +238,8 @@ def replayed(
     step = checked_step(training, step)
     source, state = _before(training, step if start is None else min(start, step))
     settings = replace(training.settings, phases=cut_short(training.settings.phases, step))
-    model = _filled(training, given, state, source)
+    model = given.copy_for(training)
+    copy_into(model, state.part("model"), str(source))
     plan = given.plan_for(model, training)
     job = plan.job
     if through is not None:
@@ -297,17 +343,6 @@ def _before(training: Training, step: int) -> tuple[Path, Snapshot]:
                 f"{training.folder}, so nothing leads there"
             )
         time.sleep(0.02)
-
-
-def _filled(training: Training, given: Given, state: Snapshot, source: Path) -> nn.Module:
-    if given.shell is None:
-        raise RequestError(
-            f"the model of training {training.name!r} cannot be copied (copy.deepcopy fails), so "
-            "its weights cannot be put beside it: training.checkpoints have some to load"
-        )
-    model = blank_copy(given.shell, training.settings.device)
-    copy_into(model, state.part("model"), str(source))
-    return model
 
 
 @contextlib.contextmanager

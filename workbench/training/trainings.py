@@ -6,8 +6,9 @@ import threading
 import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
 from weakref import ReferenceType
 
 from workbench import journal
@@ -29,11 +30,29 @@ if TYPE_CHECKING:
 
 __all__ = ["GOING", "RECORD", "Origin", "Training", "TrainingState"]
 
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
 TrainingState = Literal["running", "paused", "done", "stopped", "failed", "interrupted", "killed"]
 
 GOING = ("running", "paused")
 RECORD = "training.json"
 _TICK = 0.1  # seconds after which a wait looks whether it was interrupted
+
+
+def _letting_go(method: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Let what a method raises keep nothing alive that it was called with, or has made."""
+
+    @wraps(method)
+    def guarded(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        try:
+            return method(*args, **kwargs)
+        except BaseException as error:
+            let_go(error)
+            del args, kwargs  # this frame stays in the traceback
+            raise
+
+    return guarded
 
 
 @dataclass(frozen=True)
@@ -245,6 +264,7 @@ class Training:
         more(budget)
         return self
 
+    @_letting_go
     def at(self, step: int, *, model: nn.Module | None = None, data: Any = None) -> nn.Module:
         """Return a copy of the model with the weights that the training had after a step, exactly.
 
@@ -256,6 +276,8 @@ class Training:
         a GPU, which adds up in no fixed order. Checkpoints themselves are exact everywhere.
 
         Where an average of the weights is kept, it is the average, as `Checkpoint.load` gives it.
+        All but the weights is copied from the model as it is now, its hooks too: those that are
+        plain functions are called while steps are taken again.
 
         Args:
             step: how many steps were done; 0 for the weights that it began with.
@@ -268,6 +290,7 @@ class Training:
         """
         return self._go_back().at(self, step, model, data)
 
+    @_letting_go
     def branch(
         self,
         step: int,
@@ -300,6 +323,7 @@ class Training:
         """
         return self._go_back().branch(self, step, name, model, data, changes)
 
+    @_letting_go
     def blame(
         self, step: int, n: int = 5, *, model: nn.Module | None = None, data: Any = None
     ) -> Blame:
@@ -321,8 +345,9 @@ class Training:
     def _go_back(self) -> Past:
         if self.past is None:
             raise RequestError(
-                f"this is what a model remembers of training {self.name!r}: ask "
-                f"wb.list_trainings()[{self.name!r}]"
+                f"training {self.name!r} does not know what it was given: "
+                f"wb.list_trainings()[{self.name!r}] goes back, with model= and data= as fit had "
+                "them"
             )
         self.refresh()
         return self.past

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from workbench.errors import TamperedError
 from workbench.registry.aliases import standing
 from workbench.runs import Run
 from workbench.runs.reports import said
@@ -59,8 +60,19 @@ def details(run: Run) -> JSON:
         "metrics": [[name, value] for name, value in run.metrics.items()],
         "published": run.published,
         "aliases": {name: dict(standing(name).aliases) for name in models},
-        "verification": kept_verdict(run) or {"verdict": "", "told": []},
-        "trouble": _trouble(run),
+        **_verified(run),
+    }
+
+
+def _verified(run: Run) -> JSON:
+    """Return what the last verification has found, and why there is nothing of it to show."""
+    try:
+        kept, damage = kept_verdict(run), ""
+    except TamperedError as error:
+        kept, damage = None, str(error)
+    return {
+        "verification": kept or {"verdict": "", "told": []},
+        "trouble": _trouble(run) or damage,
     }
 
 
