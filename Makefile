@@ -12,7 +12,7 @@ test: .venv/installed  ## every test, notebooks at their small size
 	$(BIN)/python -m pytest -m "not full and not matrix" -n $(PROCESSES) --dist loadfile
 
 matrix: .venv/installed  ## the browser tests on several versions of ipykernel, and KServe's client
-	$(BIN)/python -m pytest -m matrix
+	$(BIN)/python -m pytest -m matrix -n $(PROCESSES)
 
 check: .venv/installed  ## what reads the code without running it
 	$(BIN)/ruff check

@@ -45,12 +45,21 @@ def server(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         yield running
 
 
-@pytest.fixture
-def lab(browser: Browser, server: LabServer, tmp_path: Path) -> Iterator[Lab]:
-    """JupyterLab, with nothing open."""
-    with Lab(browser, server, tmp_path) as opened:
+@pytest.fixture(scope="package")
+def _lab(browser: Browser, server: LabServer, warm: str | None) -> Iterator[Lab]:
+    """JupyterLab for all tests; where kernels can be forked, they are, unless a test has others."""
+    if warm:
+        server.add_forked("forked", warm)
+    with Lab(browser, server, server.files, kernel="forked" if warm else "python3") as opened:
         yield opened
-    server.reset()
+
+
+@pytest.fixture
+def lab(_lab: Lab, tmp_path: Path) -> Iterator[Lab]:
+    """JupyterLab, with nothing open."""
+    _lab.folder = tmp_path
+    yield _lab
+    _lab.clear()
     end_background(tmp_path)
 
 

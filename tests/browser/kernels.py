@@ -23,5 +23,6 @@ def kernel_folder(version: str) -> Path:
             install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
             target = Path(made, version)
             subprocess.run([*install, f"--target={target}", f"ipykernel=={version}.*"], check=True)
-            target.rename(folder)
+            if not folder.exists():  # another process of the tests may have been faster
+                target.rename(folder)
     return folder

@@ -7,36 +7,42 @@ import re
 import shutil
 import signal
 import textwrap
+import uuid
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import nbformat
 from axe_playwright_python.base import AXE_SCRIPT
 from nbformat.v4 import new_code_cell, new_notebook
-from playwright.sync_api import Browser, Locator, Page, ViewportSize, expect
+from playwright.sync_api import Browser, Error, Locator, Page, ViewportSize, expect
 from playwright.sync_api import TimeoutError as TookTooLong
 
 from browser.server import LabServer
 
-__all__ = ["Lab", "LabNotebook", "cells_of"]
+__all__ = ["Lab", "LabNotebook", "cells_of", "set_theme"]
 
 VIEWPORT = ViewportSize(width=1280, height=960)
 HERE = "const app = window.jupyterapp, panel = app?.shell.currentWidget;"
 
 
 class Lab:
-    """JupyterLab for one test, each notebook in a tab of its own.
+    """JupyterLab, each notebook in a tab of its own.
 
     Args:
         browser: that shows it.
         server: that it comes from.
         folder: where notebooks are written, and kernels work.
+        kernel: name of the kernelspec that notebooks have unless they say otherwise.
     """
 
-    def __init__(self, browser: Browser, server: LabServer, folder: Path) -> None:
-        self.server, self.folder = server, folder
+    def __init__(
+        self, browser: Browser, server: LabServer, folder: Path, *, kernel: str = "python3"
+    ) -> None:
+        self.server, self.folder, self._kernel = server, folder, kernel
         self.console: list[str] = []
+        self._free: Page | None = None
         self._context = browser.new_context(viewport=VIEWPORT)
         self._context.on("console", lambda told: self.console.append(f"{told.type}: {told.text}"))
         self._context.on("weberror", lambda told: self.console.append(f"thrown: {told.error}"))
@@ -48,15 +54,16 @@ class Lab:
         self._context.close()
 
     def open(
-        self, source: str | Path, *, kernel: str = "python3", name: str = "notebook"
+        self, source: str | Path, *, kernel: str | None = None, name: str = "notebook"
     ) -> LabNotebook:
         """Open a notebook and wait until its kernel is there.
 
         Args:
             source: cells, each begun by a line `# %%`; or a notebook, which is copied.
-            kernel: name of a kernelspec.
+            kernel: name of a kernelspec; of a notebook that is copied, its own counts.
             name: of the file, without `.ipynb`.
         """
+        kernel = kernel or self._kernel
         path = self.folder / f"{name}.ipynb"
         if isinstance(source, Path):
             shutil.copy(source, path)
@@ -64,26 +71,66 @@ class Lab:
             spec = {"name": kernel, "display_name": kernel, "language": "python"}
             cells = [new_code_cell(cell) for cell in cells_of(source)]
             nbformat.write(new_notebook(cells=cells, metadata={"kernelspec": spec}), path)
-        return LabNotebook(self._context.new_page(), self.server, path)
+        page, self._free = self._free or self._load(), None
+        return LabNotebook(page, self.server, path)
 
-    def check_accessibility(self, part: Locator) -> None:
-        """Fail with what axe-core finds wrong in a part of a page."""
-        part.page.evaluate(AXE_SCRIPT)
-        found = part.evaluate("part => axe.run(part)")
-        wrong = [
-            f"{rule['id']}: {rule['help']}\n    {node['html']}"
-            for rule in found["violations"]
-            for node in rule["nodes"]
-        ]
-        assert not wrong, "\n".join(["not accessible:", *wrong])
+    def _load(self) -> Page:
+        """Return a new page with Lab, with no notebook."""
+        page = self._context.new_page()
+        page.goto(f"{self.server.url}lab/workspaces/{uuid.uuid4()}?token={self.server.token}")
+        page.wait_for_function("window.jupyterapp")
+        page.evaluate("async () => { await jupyterapp.restored; window.loadedOnce = true; }")
+        return page
+
+    def clear(self) -> None:
+        """Close all that is open and end every kernel; one page stays, with Lab in it.
+
+        To load Lab takes longer than most of what is done in it. A page that was loaded anew with a
+        notebook does not stay: Lab may still be about to open that notebook.
+        """
+        with suppress(Error):  # a page that is not as it should be is closed too
+            self._free = next(map(self._cleared, self._context.pages), None)
+        for page in self._context.pages:
+            if page is not self._free:
+                page.close()
+        self._context.clear_permissions()
+        self.server.reset()
+        self.console.clear()
+
+    def _cleared(self, page: Page) -> Page | None:
+        page.emulate_media(reduced_motion="no-preference")
+        page.set_viewport_size(VIEWPORT)
+        clean = page.evaluate("""async () => {
+            const app = window.jupyterapp;
+            for (const panel of [...app.shell.widgets('main')]) panel.dispose();
+            return window.loadedOnce && !document.querySelector('.jp-Dialog');
+        }""")
+        set_theme(page, "light")
+        return page if clean else None
+
+    def check_accessibility(self, *parts: Locator) -> None:
+        """Fail with what axe-core finds wrong in parts of a page, in dark and then in light."""
+        page = parts[0].page
+        page.evaluate(AXE_SCRIPT)
+        for theme in ("dark", "light"):
+            set_theme(page, theme)
+            found = [part.evaluate("part => axe.run(part)")["violations"] for part in parts]
+            wrong = [
+                f"{rule['id']}: {rule['help']}\n    {node['html']}"
+                for rules in found
+                for rule in rules
+                for node in rule["nodes"]
+            ]
+            assert not wrong, "\n".join([f"not accessible, {theme}:", *wrong])
 
     def keep(self, folder: Path) -> None:
-        """Write what can be seen now, and what the page and the server have said."""
+        """Write what can be seen now, and what the page and the server have said; close it all."""
         (folder / "console.txt").write_text("\n".join(self.console))
         (folder / "server.txt").write_text(self.server.log)
         (folder / "kernels.txt").write_text(self.server.kernels)
         for number, page in enumerate(self._context.pages):
             page.screenshot(path=folder / f"page-{number}.png")
+            page.close()
 
 
 class LabNotebook:
@@ -97,7 +144,14 @@ class LabNotebook:
 
     def __init__(self, page: Page, server: LabServer, path: Path) -> None:
         self.page, self.path, self._server = page, path, server
-        self.reload()
+        opening = "await app.commands.execute('docmanager:open', {path: given})"
+        self._do(f"await app.serviceManager.kernelspecs.refreshSpecs(); {opening}", self._place)
+        self._attend()
+
+    @property
+    def _place(self) -> str:
+        """Where its file is, as Jupyter says it."""
+        return self.path.relative_to(self._server.files).as_posix()
 
     def cell(self, index: int) -> Locator:
         """Return a cell."""
@@ -150,8 +204,9 @@ class LabNotebook:
 
     def kill(self) -> None:
         """Kill the kernel, as a lack of memory does, and wait until the server starts another."""
-        os.kill(self.evaluate("__import__('os').getpid()"), signal.SIGKILL)
         told = self.page.locator(".jp-Dialog", has_text="appears to have died")
+        self.page.remove_locator_handler(told)  # of an earlier test
+        os.kill(self.evaluate("__import__('os').getpid()"), signal.SIGKILL)
         told.first.wait_for()
         self.page.add_locator_handler(
             told, lambda dialog: dialog.press("Enter")
@@ -164,10 +219,13 @@ class LabNotebook:
 
     def reload(self) -> None:
         """Load the page anew, with the kernel that is running and the notebook as last saved."""
-        path = self.path.relative_to(self._server.files).as_posix()
-        workspace = re.sub(r"\W+", "-", path)  # its own, or it shows what other tests have opened
-        address = f"{self._server.url}lab/workspaces/{workspace}/tree/{path}"
+        workspace = re.sub(r"\W+", "-", self._place)  # its own, or it shows what others opened
+        address = f"{self._server.url}lab/workspaces/{workspace}/tree/{self._place}"
         self.page.goto(f"{address}?token={self._server.token}")
+        self._attend()
+
+    def _attend(self) -> None:
+        """Wait until its kernel is there, and count from then on what it publishes."""
         self._wait_for_kernel()
         self._do("""
             await app.restored;
@@ -181,13 +239,6 @@ class LabNotebook:
         """Save the notebook and return it as read from the disk."""
         self._do("await panel.context.save()")
         return nbformat.read(self.path, as_version=4)
-
-    def set_theme(self, theme: Literal["light", "dark"]) -> None:
-        """Change the colours of all of Lab."""
-        name = f"JupyterLab {theme.title()}"
-        self._do("await app.commands.execute('apputils:change-theme', {theme: given})", name)
-        light = str(theme == "light").lower()
-        expect(self.page.locator("body")).to_have_attribute("data-jp-theme-light", light)
 
     def _start(self, command: str) -> None:
         self._do(
@@ -221,6 +272,14 @@ class LabNotebook:
             self.page.wait_for_function(script, timeout=seconds * 1000)
         except TookTooLong:
             raise AssertionError(f"{self.path.name}: not {what} within {seconds:g} s") from None
+
+
+def set_theme(page: Page, theme: str) -> None:
+    """Change the colours of all of Lab to those of its theme `light` or `dark`."""
+    change = "name => jupyterapp.commands.execute('apputils:change-theme', {theme: name})"
+    page.evaluate(change, f"JupyterLab {theme.title()}")
+    light = str(theme == "light").lower()
+    expect(page.locator("body")).to_have_attribute("data-jp-theme-light", light)
 
 
 def cells_of(source: str) -> list[str]:

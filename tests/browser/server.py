@@ -73,8 +73,16 @@ class LabServer:
     def add_kernel(self, name: str, path: Path) -> None:
         """Offer the ipykernel that was installed into a folder, as it describes itself."""
         spec = json.loads((path / "share/jupyter/kernels/python3/kernel.json").read_text())
-        spec |= {"display_name": name, "env": {"PYTHONPATH": str(path)}}
-        _write_json(self._folder / "data" / "kernels" / name / "kernel.json", spec)
+        self._offer(spec | {"display_name": name, "env": {"PYTHONPATH": str(path)}})
+
+    def add_forked(self, name: str, address: str) -> None:
+        """Offer kernels that the warm parent at an address forks."""
+        argv = [sys.executable, "-m", "browser.forked", address, "-f", "{connection_file}"]
+        there = {"PYTHONPATH": str(Path(__file__).parents[1])}
+        self._offer({"argv": argv, "display_name": name, "language": "python", "env": there})
+
+    def _offer(self, spec: dict[str, Any]) -> None:
+        _write_json(self._folder / "data/kernels" / spec["display_name"] / "kernel.json", spec)
 
     def evaluate(self, notebook: Path, expression: str, seconds: float) -> Any:
         """Return the value of an expression in a notebook's kernel; both must fit into JSON.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 from playwright.sync_api import Locator, expect
 
 from browser.lab import Lab, LabNotebook
@@ -50,10 +49,8 @@ def test_augmentation_and_statistics_of_images(lab: Lab) -> None:
     assert notebook.evaluate("view.shown['augment']") == ["cutout", "mirror"]
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_a_table_in_both_themes_and_after_a_reload(lab: Lab, theme: str) -> None:
+def test_a_table_in_both_themes_and_after_a_reload(lab: Lab) -> None:
     notebook, face = shown(lab, "breast_cancer")
-    notebook.set_theme(theme)  # type: ignore[arg-type]
     face.get_by_role("button", name="Statistics").click()
     face.get_by_role("button", name="mean texture").click()
     expect(face.locator("figcaption")).to_contain_text(["Values of mean texture, malignant"])

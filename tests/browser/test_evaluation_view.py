@@ -204,10 +204,8 @@ def test_two_are_compared_example_by_example(lab: Lab) -> None:
     lab.check_accessibility(face)
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_every_part_in_both_themes_and_after_a_reload(lab: Lab, theme: str) -> None:
+def test_every_part_in_both_themes_and_after_a_reload(lab: Lab) -> None:
     notebook, face = shown(lab, "breast_cancer")
-    notebook.set_theme(theme)  # type: ignore[arg-type]
     face.locator("[data-cell]").first.click()
     rows(face).first.click()
     expect(face.locator(".wb-one")).to_be_visible()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
 from jobsites import long_notebook
 from playwright.sync_api import Locator, expect
 from test_form_view import CELL, PARAMETERS
@@ -119,15 +118,12 @@ def test_a_sweep_says_how_many_and_shows_each(lab: Lab) -> None:
     expect(work.locator("tbody tr")).to_have_count(4)
     expect(work.get_by_role("link", name="Open notebook")).to_have_count(4)
     assert notebook.evaluate("view.shown['works'][0]['counts']") == {"done": 4}
-    notebook.set_theme("dark")
     lab.check_accessibility(face)
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_a_run_is_stopped_and_resumed_by_mouse(lab: Lab, theme: str) -> None:
+def test_a_run_is_stopped_and_resumed_by_mouse(lab: Lab) -> None:
     long_notebook(lab.folder)
     notebook, face = shown(lab, "long")
-    notebook.set_theme(theme)  # type: ignore[arg-type]
     button(face, "Run").click()
     work = begun(face, "running")
     expect(work).to_contain_text("cell 2 of 2")

@@ -5,9 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from pathlib import Path
-from typing import Literal
 
-import pytest
 from playwright.sync_api import expect
 
 from browser.lab import Lab, LabNotebook
@@ -25,20 +23,14 @@ def gallery(lab: Lab) -> LabNotebook:
     return notebook
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_every_view_is_there_and_accessible(lab: Lab, theme: Literal["light", "dark"]) -> None:
+def test_every_view_is_accessible_saved_small_and_shown_again(lab: Lab) -> None:
     notebook = gallery(lab)
-    notebook.set_theme(theme)
-    for name in FACES:
-        for face in notebook.page.locator(f".wb-{name}").all():
-            face.scroll_into_view_if_needed()
-            expect(face).to_be_visible()
-            expect(face.locator(".wb-problem:not(:empty)")).to_have_count(0)
-            lab.check_accessibility(face)
-
-
-def test_saved_it_is_small_reloaded_it_lives_restarted_it_is_shown_again(lab: Lab) -> None:
-    notebook = gallery(lab)
+    faces = [face for name in FACES for face in notebook.page.locator(f".wb-{name}").all()]
+    for face in faces:
+        face.scroll_into_view_if_needed()
+        expect(face).to_be_visible()
+        expect(face.locator(".wb-problem:not(:empty)")).to_have_count(0)
+    lab.check_accessibility(*faces)
     notebook.save()
     assert notebook.path.stat().st_size < 1_000_000
     notebook.reload()

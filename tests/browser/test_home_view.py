@@ -43,8 +43,6 @@ def test_what_is_published_and_served_is_there_soon(lab: Lab) -> None:
     address = face.get_by_role("region", name="Services").get_by_role("link")
     expect(address).to_have_attribute("href", notebook.evaluate("service.url"))
     lab.check_accessibility(face)
-    notebook.set_theme("dark")
-    lab.check_accessibility(face)
     notebook.save()
     notebook.reload()
     face = notebook.output(0).locator(".wb-home")

@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import expect
 
 from browser.conftest import chromium
-from browser.lab import Lab, cells_of
+from browser.lab import Lab, cells_of, set_theme
 from workbench.home import home
 
 BUTTON = """
@@ -123,7 +123,7 @@ def test_a_test_sets_the_theme_for_itself_alone(lab: Lab) -> None:
     notebook = lab.open("# %%\n1")
     theme = notebook.page.locator("body")
     expect(theme).to_have_attribute("data-jp-theme-name", "JupyterLab Light")
-    notebook.set_theme("dark")
+    set_theme(notebook.page, "dark")
     expect(theme).to_have_attribute("data-jp-theme-name", "JupyterLab Dark")
     lab.server.reset()
     notebook.reload()
@@ -138,7 +138,8 @@ def test_what_a_screen_reader_cannot_name_is_found(lab: Lab) -> None:
     """)
     notebook.run(0)
     lab.check_accessibility(notebook.output(0).locator("#good"))
-    with pytest.raises(AssertionError, match=r"button-name: Buttons must have [\s\S]*<button>"):
+    said = r"not accessible, dark:\nbutton-name: Buttons must have [\s\S]*<button>"
+    with pytest.raises(AssertionError, match=said):
         lab.check_accessibility(notebook.output(0).locator("#bad"))
 
 
@@ -151,7 +152,17 @@ def test_a_failure_keeps_what_was_seen(tmp_path: Path) -> None:
         "    notebook.run(0)\n"
         "    assert False\n"
     )
-    command = [sys.executable, "-m", "pytest", "-p", "browser.conftest", "-c", os.devnull]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-p",
+        "conftest",
+        "-p",
+        "browser.conftest",
+        "-c",
+        os.devnull,
+    ]
     done = subprocess.run(
         [*command, tmp_path / "test_it.py"],
         env=os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)},

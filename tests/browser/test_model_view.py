@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
-import pytest
 from playwright.sync_api import Locator, expect
 
 from browser.lab import Lab, LabNotebook
@@ -100,10 +98,8 @@ def test_after_more_training_one_looks_again(lab: Lab) -> None:
     expect(face.locator("h3")).to_contain_text("layers.0")
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_a_net_that_convolves_in_both_themes_and_after_a_reload(lab: Lab, theme: Any) -> None:
+def test_a_net_that_convolves_in_both_themes_and_after_a_reload(lab: Lab) -> None:
     notebook, face = shown(lab, CONVOLVES, "lenet")
-    notebook.set_theme(theme)
     expect(face.get_by_alt_text("channel 5")).to_be_visible()
     press(face, "relu after fc1")
     expect(face.locator("h3")).to_contain_text("relu after fc1")
@@ -120,7 +116,6 @@ def test_a_net_that_convolves_in_both_themes_and_after_a_reload(lab: Lab, theme:
     expect(face.locator(".wb-flow tbody tr")).to_have_count(5)
     press(face, "Layers")
     expect(face.locator("h3")).to_contain_text("conv2")
-    notebook.set_theme("light")
 
 
 def test_while_it_learns_it_is_seen_between_two_steps(lab: Lab) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 import pytest
 from kernels import SETUP
@@ -207,9 +206,7 @@ def test_what_cannot_be_is_said_beside_it(done: LabNotebook) -> None:
     expect(rewind(done).get_by_role("button", name="Blame this step")).to_be_disabled()
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_it_is_accessible(lab: Lab, done: LabNotebook, theme: Any) -> None:
-    done.set_theme(theme)
+def test_it_is_accessible(lab: Lab, done: LabNotebook) -> None:
     choose(done, 77)
     press(done, "Blame this step")
     expect(found(done).locator("li")).to_have_count(10)
@@ -217,4 +214,3 @@ def test_it_is_accessible(lab: Lab, done: LabNotebook, theme: Any) -> None:
     press(done, "Branch from here")
     expect(view(done).locator(".wb-state")).to_have_text(["done", "done"])
     lab.check_accessibility(view(done))
-    done.set_theme("light")

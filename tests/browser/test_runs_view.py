@@ -76,10 +76,8 @@ def test_runs_are_found_sorted_and_turned_over(lab: Lab) -> None:
 
 
 @pytest.mark.usefixtures("_many")
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_some_are_selected_compared_and_narrowed_down(lab: Lab, theme: str) -> None:
+def test_some_are_selected_compared_and_narrowed_down(lab: Lab) -> None:
     notebook, face = shown(lab)
-    notebook.set_theme(theme)  # type: ignore[arg-type]
     expect(face.locator(".wb-parallels path")).to_have_count(45)
     for run in ("a-002c", "b-002b", "a-0028"):  # faster than the kernel answers
         face.get_by_role("checkbox", name=run).check()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 from playwright.sync_api import Locator, expect
 
 from browser.lab import Lab, LabNotebook
@@ -70,10 +69,8 @@ def test_it_is_silent_while_nothing_comes(lab: Lab) -> None:
     expect(fact(face, "0 rows")).to_have_text("0")
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_a_version_is_swapped_promoted_and_stopped(lab: Lab, theme: str) -> None:
+def test_a_version_is_swapped_promoted_and_stopped(lab: Lab) -> None:
     notebook, face = opened(lab)
-    notebook.set_theme(theme)  # type: ignore[arg-type]
     face.get_by_label("Version").select_option("sick@2")
     face.get_by_role("button", name="Swap in").press("Enter")
     expect(face.get_by_text("answers with sick@2")).to_be_visible()

@@ -27,7 +27,7 @@ training = wb.fit(model, data, {how}, batch_size=8, lr=0.05)
 """
 
 
-def started(lab: Lab, kernel: str, how: str) -> LabNotebook:
+def started(lab: Lab, how: str, kernel: str | None = None) -> LabNotebook:
     """Open a notebook and start a training in its second cell."""
     notebook = lab.open("# %%" + SETUP + TRAINING.format(how=how), kernel=kernel)
     notebook.run(0)
@@ -55,7 +55,7 @@ def undisturbed(**how: Any) -> list[float]:
 
 
 def test_paused_it_stands_still_answers_and_loses_nothing(lab: Lab, kernel: str) -> None:
-    notebook = started(lab, kernel, "epochs=60")
+    notebook = started(lab, "epochs=60", kernel)
     press(notebook, "Pause")
     expect(view(notebook).locator(".wb-state")).to_have_text("paused")
     step = notebook.evaluate("len(training.history)")
@@ -69,8 +69,8 @@ def test_paused_it_stands_still_answers_and_loses_nothing(lab: Lab, kernel: str)
     assert notebook.evaluate("sums(model)") == undisturbed(epochs=60)
 
 
-def test_stopped_it_keeps_the_best_weights_and_is_extended(lab: Lab, kernel: str) -> None:
-    notebook = started(lab, kernel, "epochs=1000")
+def test_stopped_it_keeps_the_best_weights_and_is_extended(lab: Lab) -> None:
+    notebook = started(lab, "epochs=1000")
     expect(view(notebook).locator(".wb-line")).to_contain_text("best validation loss")
     press(notebook, "Stop")
     expect(view(notebook).locator(".wb-state")).to_have_text("stopped")
@@ -86,8 +86,8 @@ def test_stopped_it_keeps_the_best_weights_and_is_extended(lab: Lab, kernel: str
     assert notebook.evaluate("len(training.history)") == step + 8
 
 
-def test_the_page_is_left_and_found_again(lab: Lab, kernel: str) -> None:
-    notebook = started(lab, kernel, "epochs=1000")
+def test_the_page_is_left_and_found_again(lab: Lab) -> None:
+    notebook = started(lab, "epochs=1000")
     notebook.save()
     notebook.leave()
     before = notebook.evaluate("len(training.history)")
@@ -99,9 +99,9 @@ def test_the_page_is_left_and_found_again(lab: Lab, kernel: str) -> None:
     expect(view(notebook).locator(".wb-state")).to_have_text("stopped")
 
 
-def test_after_a_killed_kernel_the_curve_goes_on(lab: Lab, kernel: str) -> None:
+def test_after_a_killed_kernel_the_curve_goes_on(lab: Lab) -> None:
     how = "epochs=60, name='night', resume=True, checkpoint_every=0.2"
-    notebook = started(lab, kernel, how)
+    notebook = started(lab, how)
     expect(view(notebook).locator(".wb-line")).to_contain_text("best validation loss")
     notebook.kill()
     notebook.run(0)
@@ -112,11 +112,9 @@ def test_after_a_killed_kernel_the_curve_goes_on(lab: Lab, kernel: str) -> None:
     expect(view(notebook).locator("tbody tr")).to_have_count(60)
 
 
-def test_two_views_show_one_training(lab: Lab, kernel: str) -> None:
-    notebook = lab.open(
-        "# %%" + SETUP + TRAINING.format(how="epochs=1000") + "\n# %%\ntraining.show()",
-        kernel=kernel,
-    )
+def test_two_views_show_one_training(lab: Lab) -> None:
+    cells = TRAINING.format(how="epochs=1000") + "\n# %%\ntraining.show()"
+    notebook = lab.open("# %%" + SETUP + cells)
     for cell in range(3):
         notebook.run(cell)
     press(notebook, "Pause", cell=1)
@@ -142,7 +140,7 @@ def test_while_a_cell_waits_the_interrupt_ends_the_training(lab: Lab, kernel: st
 
 
 def test_a_training_of_another_process_is_watched_and_stopped(lab: Lab) -> None:
-    far = started(lab, "python3", "epochs=1000, name='far'")
+    far = started(lab, "epochs=1000, name='far'")
     near = lab.open("# %%\nimport workbench as wb\nwb.list_trainings()['far'].show()", name="near")
     near.run(0)
     expect(view(near, 0).locator(".wb-state")).to_have_text("running")
@@ -152,7 +150,7 @@ def test_a_training_of_another_process_is_watched_and_stopped(lab: Lab) -> None:
 
 
 def test_the_saved_notebook_keeps_a_picture_and_a_line(lab: Lab) -> None:
-    notebook = started(lab, "python3", "epochs=5")
+    notebook = started(lab, "epochs=5")
     expect(view(notebook).locator(".wb-state")).to_have_text("done")
     notebook.page.wait_for_timeout(500)
     kept = notebook.save()
@@ -164,18 +162,15 @@ def test_the_saved_notebook_keeps_a_picture_and_a_line(lab: Lab) -> None:
     assert "widgets" not in kept.metadata
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_it_is_accessible(lab: Lab, theme: Any) -> None:
-    notebook = started(lab, "python3", "epochs=3")
+def test_it_is_accessible(lab: Lab) -> None:
+    notebook = started(lab, "epochs=3")
     expect(view(notebook).locator(".wb-state")).to_have_text("done")
-    notebook.set_theme(theme)
     view(notebook).get_by_text("Table").click()
     lab.check_accessibility(view(notebook))
-    notebook.set_theme("light")
 
 
 def test_values_are_read_by_keyboard(lab: Lab) -> None:
-    notebook = started(lab, "python3", "epochs=3")
+    notebook = started(lab, "epochs=3")
     expect(view(notebook).locator(".wb-state")).to_have_text("done")
     chart = view(notebook).locator("[data-chart=loss]")
     while not notebook.messages().get("update_display_data"):
@@ -189,11 +184,11 @@ def test_values_are_read_by_keyboard(lab: Lab) -> None:
     expect(said).to_contain_text(f"{last:.3f}"[:4])
 
 
-def test_notebook_05_runs_whole(lab: Lab, kernel: str, tmp_path: Path) -> None:
+@pytest.mark.full  # the gallery runs whole in `make test`
+def test_notebook_05_runs_whole(lab: Lab, tmp_path: Path) -> None:
     small = nbformat.read(NOTEBOOKS / "05_cifar10_cnn.ipynb", as_version=4)
     cell = next(c for c in small.cells if "parameters" in c.metadata.get("tags", ()))
     cell.source += "\nscale = 0.02"
-    small.metadata["kernelspec"] = {"name": kernel, "display_name": kernel, "language": "python"}
     nbformat.write(small, tmp_path / "small.ipynb")
     shutil.copy(NOTEBOOKS / "seeds.csv", tmp_path)  # which it reads
     notebook = lab.open(tmp_path / "small.ipynb")
