@@ -1,13 +1,16 @@
-"""Takes the README's pictures of trainings: `python docs/pictures.py [steered] [rewound]`."""
+"""Takes the pictures of views: `python docs/pictures.py [steered] [rewound] [viewed]`."""
 
 from __future__ import annotations
 
+import io
 import os
+import shutil
 import sys
 import tempfile
 from pathlib import Path
 
-from playwright.sync_api import Locator, expect, sync_playwright
+from PIL import Image
+from playwright.sync_api import Locator, Page, expect, sync_playwright
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 from browser.conftest import chromium
@@ -15,6 +18,7 @@ from browser.lab import Lab
 from browser.server import lab_server
 
 HERE = Path(__file__).resolve().parent
+NOTEBOOKS = HERE.parent / "notebooks"
 STEERED = """
 # %%
 import workbench as wb
@@ -91,8 +95,100 @@ def spike(losses: list[float]) -> int:
     return 1 + max(range(250, len(losses) - AROUND), key=height)
 
 
+def viewed(lab: Lab) -> None:
+    """Run the gallery, use each view as a person would, and take its picture."""
+    shutil.copy(NOTEBOOKS / "01_linear_regression.ipynb", lab.folder)
+    notebook = lab.open(NOTEBOOKS / "gallery.ipynb", name="gallery")
+    page = notebook.page
+    page.set_viewport_size({"width": 1180, "height": 1400})
+    notebook.run_all()
+    (HERE / "views").mkdir(exist_ok=True)
+    for name, use in USES.items():
+        face = page.locator(f".wb-{name}").first
+        face.scroll_into_view_if_needed()
+        use(page, face)
+        page.mouse.move(5, 5)
+        shown = Image.open(io.BytesIO(face.screenshot())).convert("RGB")
+        small = shown.quantize(COLOURS, dither=Image.Dither.NONE)
+        small.save(HERE / "views" / f"{name}.png", optimize=True)
+
+
+def press(face: Locator, name: str) -> None:
+    """Press a button of a view."""
+    face.get_by_role("button", name=name, exact=True).click()
+
+
+def draw(page: Page, face: Locator) -> None:
+    """Draw a seven."""
+    canvas = face.locator("canvas").first
+    box = canvas.bounding_box()
+    assert box is not None
+    corners = [(0.28, 0.2), (0.72, 0.2), (0.45, 0.85)]
+    first, *rest = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in corners]
+    page.mouse.move(*first)
+    page.mouse.down()
+    for place in rest:
+        page.mouse.move(*place, steps=20)
+    page.mouse.up()
+    expect(face.get_by_text("a drawing")).to_be_visible()
+
+
+def question(_: Page, face: Locator) -> None:
+    """Open the rows of the pair of classes that is confused most."""
+    press(face, "Confusion")
+    face.locator(".wb-confused button").first.click()
+    expect(face.locator(".wb-some img").first).to_be_visible()
+
+
+def look_into(_: Page, face: Locator) -> None:
+    """Open the first layer, whose filters can be looked at as pictures."""
+    press(face, "layers.0")
+    expect(face.locator("h3")).to_contain_text("layers.0")
+
+
+def descend(page: Page, face: Locator) -> None:
+    """Let the paths go on for forty steps."""
+    press(face, "Play")
+    page.wait_for_function("""() =>
+        Number(document.querySelector(".wb-descent-step").textContent.split(" ")[1]) >= 40""")
+    press(face, "Pause")
+
+
+def sweep(_: Page, face: Locator) -> None:
+    """Run a lesson at its small size, once for each of some learning rates."""
+    press(face, "Several runs")
+    for name, values in {
+        "alpha": "0.002,0.005,0.01",
+        "n_steps": "100,300",
+        "scale": "0.02",
+    }.items():
+        face.get_by_label(name, exact=True).fill(values)
+    face.get_by_label("Seeds").fill("1")
+    press(face, "Sweep")
+    expect(face.locator(".wb-work .wb-state").first).to_have_text("done", timeout=200_000)
+
+
+def wait(_: Page, face: Locator) -> None:
+    """Wait for what a view is still about to show."""
+    expect(face.locator("button:enabled").first).to_be_visible()
+
+
+USES = {
+    "dataset": wait,
+    "model": look_into,
+    "evaluation": question,
+    "try": draw,
+    "descent": descend,
+    "service": wait,
+    "form": sweep,
+    "runs": wait,
+    "home": wait,
+}
+COLOURS = 160  # of a picture's palette
+
+
 def main(wanted: list[str]) -> None:
-    """Open JupyterLab and take the pictures that are asked for, or both."""
+    """Open JupyterLab and take the pictures that are asked for, or all."""
     os.environ.pop("WORKBENCH_HEADLESS", None)
     with (
         tempfile.TemporaryDirectory() as place,
@@ -101,7 +197,7 @@ def main(wanted: list[str]) -> None:
         tool.chromium.launch(executable_path=chromium()) as browser,
         Lab(browser, server, Path(place)) as lab,
     ):
-        for take in (steered, rewound):
+        for take in (steered, rewound, viewed):
             if not wanted or take.__name__ in wanted:
                 take(lab)
 

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from kernels import SETUP, Kernel
 
 from workbench import widgets
 from workbench.errors import RequestError
@@ -34,15 +35,45 @@ class Divider(Face):
         return {"title": "Twelve", "is": 12 // self._by}
 
 
-def asked(face: Face, number: int, name: str, **what: object) -> None:
-    face._answer(None, {"ask": name, "number": number, **what}, [])
-    assert face.answered == number  # else the page would wait for ever
+def asked(face: Face, number: int, name: str, *, asker: str = "one", **what: object) -> None:
+    face._answer(None, {"ask": name, "asker": asker, "number": number, **what}, [])
+    assert face.answered[asker] == number  # else the page would wait for ever
 
 
 def test_what_is_asked_for_is_done_and_shown() -> None:
     face = Divider()
     asked(face, 1, "divide", by=4)
     assert (face.shown["is"], face.problem) == (3, "")
+
+
+def test_what_is_asked_again_is_not_done_again() -> None:
+    face = Divider()
+    asked(face, 1, "divide", by=4)
+    asked(face, 2, "divide", by=2)
+    face._answer(None, {"ask": "divide", "asker": "one", "number": 1, "by": 4}, [])
+    assert (face.shown["is"], face.answered) == (6, {"one": 2})
+    asked(face, 1, "divide", asker="two", by=6)  # another output counts for itself
+    assert (face.shown["is"], face.answered) == (2, {"one": 2, "two": 1})
+
+
+def test_who_asked_long_ago_is_forgotten() -> None:
+    face = Divider()
+    for number in range(1, 101):
+        asked(face, 1, "divide", asker=f"output {number}", by=number)
+    assert list(face.answered) == [f"output {number}" for number in range(85, 101)]
+
+
+@pytest.mark.parametrize("made", ["wb.load('digits').show()", "wb.widgets.view([training])"])
+def test_a_page_is_heard_in_its_own_subshell(made: str) -> None:
+    """Whatever other one, which may be gone, the widget last spoke in."""
+    kernel = Kernel({"WORKBENCH_HEADLESS": None})
+    try:
+        kernel.run(f"{SETUP}\ntraining = wb.fit(Net(), data, epochs=1).wait()\nview = {made}")
+        kernel.run("view.comm._reply_subshell_id = 'gone'")
+        kernel.run("route = getattr(view.comm, '_reply_subshell_for', lambda data, named: named)")
+        assert kernel.value("route({'method': 'custom'}, 'its own')") == "its own"
+    finally:
+        kernel.close()
 
 
 def test_an_error_is_told_and_leaves_what_is_shown() -> None:

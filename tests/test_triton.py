@@ -141,7 +141,12 @@ def test_it_works(client: sync.InferenceServerClient, served: Service | Listing,
     said = getattr(client, name)(*OFFERED[name])
     assert said is not False
     client.load_model("kept")
-    assert asyncio.run(aio_call(served, name, *OFFERED[name])) == said
+    assert alike(asyncio.run(aio_call(served, name, *OFFERED[name]))) == alike(said)
+
+
+def alike(said: Any) -> Any:
+    """Return what every worker says alike: how fast its engines are each has measured itself."""
+    return {**said, "parameters": {}} if isinstance(said, dict) else said
 
 
 @pytest.mark.parametrize("name", NOT_OFFERED)

@@ -62,3 +62,16 @@ def test_sixty_asks_a_second_are_at_most_ten_messages(lab: Lab) -> None:
     expect(face.get_by_alt_text("row 119:")).to_have_count(1)  # the last one is never lost
     told = notebook.messages()["comm_msg"] - before
     assert 2 <= told <= 10 * (time.monotonic() - since)
+
+
+def test_an_ask_that_gets_lost_is_asked_again(lab: Lab) -> None:
+    notebook = lab.open("# %%\nimport workbench as wb\nview = wb.load('digits').show()\nview")
+    notebook.run(0)
+    face = notebook.output(0).locator(".wb-dataset")
+    notebook.evaluate("view.on_msg(view._answer, remove=True)")
+    face.get_by_role("button", name="Balance").click()
+    busy = face.get_by_text("The kernel is busy with a cell, or gone")
+    expect(busy).to_be_visible()
+    notebook.evaluate("view.on_msg(view._answer)")
+    expect(face.locator("tbody tr")).to_have_count(10)
+    expect(busy).to_have_count(0)

@@ -23,11 +23,11 @@ function face(name, open) {
       root.append(body, problem, waiting);
       el.replaceChildren(root);
       keepKeys(root);
-      const { ask, settle } = asker(model, (text) => write(waiting, text));
+      const { ask, settle, close: giveUp } = asker(model, (text) => write(waiting, text));
       const opened = open(body, ask, model);
       const { draw, close = () => {}, recolour = () => {} } = opened.draw ? opened : { draw: opened };
       const update = () => {
-        settle(model.get("answered"));
+        settle();
         write(problem, model.get("problem"));
         const shown = model.get("shown");
         root.setAttribute("aria-label", shown.title ?? name);
@@ -39,6 +39,7 @@ function face(name, open) {
       return () => {
         model.off("change", update);
         forgetTheme();
+        giveUp();
         close();
       };
     },
@@ -46,12 +47,14 @@ function face(name, open) {
 }
 
 /**
- * Send asks one by one and not too fast; say so where the kernel does not answer.
+ * Send asks one by one and not too fast; say so where the kernel does not answer, and ask it again,
+ * ever more seldom: what is sent while a page is connecting may never arrive.
  *
  * `ask(name, what, of)`: of what waits, one of the same name gives way to a later one, but where it
  * is `of` something else: to stop one run is not to stop another.
  */
 function asker(model, say) {
+  const own = Math.random().toString(36).slice(2); // each output of a view counts for itself
   const waiting = new Map(); // what is to be asked next, in this order
   let [sent, busy, last, timer, patience] = [0, false, 0, 0, 0];
   const next = () => {
@@ -64,10 +67,15 @@ function asker(model, say) {
     }
     const [key, { name, what }] = waiting.entries().next().value;
     waiting.delete(key);
-    [busy, last] = [true, Date.now()];
-    sent = Math.max(sent, model.get("answered")) + 1; // another output may have asked meanwhile
-    model.send({ ask: name, number: sent, ...what });
-    patience = setTimeout(() => say(BUSY), PATIENCE);
+    [busy, last, sent] = [true, Date.now(), sent + 1];
+    send({ ask: name, asker: own, number: sent, ...what }, PATIENCE);
+  };
+  const send = (message, long) => {
+    model.send(message);
+    patience = setTimeout(() => {
+      say(BUSY);
+      send(message, 2 * long);
+    }, long);
   };
   const ask = (name, what = {}, of = "") => {
     const key = `${name} ${of}`;
@@ -75,14 +83,15 @@ function asker(model, say) {
     waiting.set(key, { name, what });
     next();
   };
-  const settle = (answered) => {
-    if (!busy || answered < sent) return;
+  const settle = () => {
+    if (!busy || model.get("answered")[own] !== sent) return;
     busy = false;
     clearTimeout(patience);
     say("");
     next();
   };
-  return { ask, settle };
+  const close = () => clearTimeout(patience);
+  return { ask, settle, close };
 }
 
 const BUSY = "The kernel is busy with a cell, or gone: if it is gone, run the cell again.";

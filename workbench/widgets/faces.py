@@ -16,10 +16,12 @@ from workbench.errors import RequestError, WorkbenchError
 from workbench.pictures import Picture
 from workbench.types import JSON
 from workbench.widgets.pump import follow
+from workbench.widgets.subshells import answer_where_asked
 
 __all__ = ["Face", "action", "checked_place", "css", "javascript"]
 
 _HERE = Path(__file__).parent
+_ASKERS = 15  # outputs of one view, besides the one that asks, whose asks are remembered
 _MIME = "application/vnd.jupyter.widget-view+json"
 
 _F = TypeVar("_F", bound=Callable[..., None])
@@ -79,10 +81,11 @@ class Face(anywidget.AnyWidget):
 
     shown = traitlets.Dict().tag(sync=True)
     problem = traitlets.Unicode("").tag(sync=True)
-    answered = traitlets.Int(0).tag(sync=True)
+    answered = traitlets.Dict().tag(sync=True)  # of each who asks, the number of its last ask
 
     def __init__(self, **traits: Any) -> None:
         super().__init__(**traits)
+        answer_where_asked(self)
         self._lock = threading.RLock()  # the page asks in one thread, the pump looks in another
         self._png: str | None = None
         self.on_msg(self._answer)
@@ -140,10 +143,14 @@ class Face(anywidget.AnyWidget):
 
     def _answer(self, _: Any, content: JSON, buffers: Sequence[memoryview]) -> None:
         asked = dict(content)
-        name, number = asked.pop("ask"), asked.pop("number")
+        name, asker, number = (asked.pop(key) for key in ("ask", "asker", "number"))
+        if number <= self.answered.get(asker, 0):  # asked again, since it was answered late
+            self.send_state("answered")
+            return
         with self.hold_sync():
             self.do(name, **asked)
-            self.answered = number
+            others = [pair for pair in self.answered.items() if pair[0] != asker]
+            self.answered = dict([*others[-_ASKERS:], (asker, number)])
 
     def _repr_mimebundle_(self, **_: Any) -> JSON:  # type: ignore[override]
         if self._png is None:

@@ -24,6 +24,7 @@ from workbench.widgets.faces import css, javascript
 from workbench.widgets.figures import plain_row
 from workbench.widgets.pump import follow
 from workbench.widgets.stills import still
+from workbench.widgets.subshells import answer_where_asked
 from workbench.widgets.training_rewind import ASKS, Rewind
 
 __all__ = ["TrainingView", "view"]
@@ -55,6 +56,7 @@ class TrainingView(anywidget.AnyWidget):
 
     def __init__(self, trainings: Sequence[Training]) -> None:
         super().__init__()
+        answer_where_asked(self)
         self._sides = [_Side(training, self._join) for training in trainings]
         self._lock = threading.Lock()  # the page asks in one thread, the pump looks in another
         self._drawing, self._png = threading.Lock(), b""
