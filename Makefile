@@ -1,7 +1,7 @@
 # Each target sets up what it needs: a virtual environment in .venv, filled when pyproject.toml changes.
 PYTHON ?= python3
 BIN = .venv/bin
-PROCESSES ?= 2 # that share the tests, each a file at a time
+PROCESSES ?= 2 # that share the tests, each a file at a time and the browser's first, so it starts once
 
 .PHONY: demo test matrix check full lab notebooks
 

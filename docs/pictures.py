@@ -10,13 +10,13 @@ import tempfile
 from pathlib import Path
 
 from PIL import Image
-from playwright.sync_api import Locator, Page, expect, sync_playwright
+from playwright.sync_api import Locator, expect, sync_playwright
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 from browser.conftest import chromium
-from browser.lab import Lab
+from browser.lab import Lab, LabNotebook
 from browser.server import lab_server
-from test_try_view import DIGITS
+from browser.test_try_view import draw
 
 HERE = Path(__file__).resolve().parent
 NOTEBOOKS = HERE.parent / "notebooks"
@@ -111,7 +111,7 @@ def viewed(lab: Lab) -> None:
     for name, use in USES.items():
         face = page.locator(f".wb-{name}").first
         face.scroll_into_view_if_needed()
-        use(page, face)
+        use(notebook, face)
         page.mouse.move(5, 5)
         shown = Image.open(io.BytesIO(face.screenshot())).convert("RGB")
         small = shown.quantize(COLOURS, dither=Image.Dither.NONE)
@@ -123,42 +123,34 @@ def press(face: Locator, name: str) -> None:
     face.get_by_role("button", name=name, exact=True).click()
 
 
-def draw(page: Page, face: Locator) -> None:
+def try_it(notebook: LabNotebook, face: Locator) -> None:
     """Draw a three."""
-    press(face, "Clear")
-    box = face.locator("canvas").first.bounding_box()
-    assert box is not None
-    first, *rest = [(box["x"] + x, box["y"] + y) for x, y in DIGITS["3"]]
-    page.mouse.move(*first)
-    page.mouse.down()
-    for place in rest:
-        page.mouse.move(*place, steps=20)
-    page.mouse.up()
+    draw(notebook, face.locator("canvas").first, "3")
     expect(face.get_by_text("a drawing")).to_be_visible()
 
 
-def question(_: Page, face: Locator) -> None:
+def question(_: LabNotebook, face: Locator) -> None:
     """Open the rows of the pair of classes that is confused most."""
     press(face, "Confusion")
     face.locator(".wb-confused button").first.click()
     expect(face.locator(".wb-some img").first).to_be_visible()
 
 
-def look_into(_: Page, face: Locator) -> None:
+def look_into(_: LabNotebook, face: Locator) -> None:
     """Open the first layer, whose filters can be looked at as pictures."""
     press(face, "layers.0")
     expect(face.locator("h3")).to_contain_text("layers.0")
 
 
-def descend(page: Page, face: Locator) -> None:
+def descend(notebook: LabNotebook, face: Locator) -> None:
     """Let the paths go on for forty steps."""
     press(face, "Play")
-    page.wait_for_function("""() =>
+    notebook.page.wait_for_function("""() =>
         Number(document.querySelector(".wb-descent-step").textContent.split(" ")[1]) >= 40""")
     press(face, "Pause")
 
 
-def sweep(_: Page, face: Locator) -> None:
+def sweep(_: LabNotebook, face: Locator) -> None:
     """Run a lesson at its small size and a little larger, by two learning rates."""
     press(face, "Several runs")
     for name, values in {"alpha": "0.005,0.01", "scale": "0.02,0.05,0.1"}.items():
@@ -168,16 +160,17 @@ def sweep(_: Page, face: Locator) -> None:
     expect(face.locator(".wb-work .wb-state").first).to_have_text("done", timeout=200_000)
 
 
-def wait(_: Page, face: Locator) -> None:
+def wait(_: LabNotebook, face: Locator) -> None:
     """Wait for what a view is still about to show."""
     expect(face.locator("button:enabled").first).to_be_visible()
+    expect(face.locator("tr .wb-state", has_text="running")).to_have_count(0)
 
 
 USES = {
     "dataset": wait,
     "model": look_into,
     "evaluation": question,
-    "try": draw,
+    "try": try_it,
     "descent": descend,
     "service": wait,
     "form": sweep,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,29 @@ def test_what_is_asked_again_is_not_done_again() -> None:
     assert (face.shown["is"], face.answered) == (6, {"one": 2})
     asked(face, 1, "divide", asker="two", by=6)  # another output counts for itself
     assert (face.shown["is"], face.answered) == (2, {"one": 2, "two": 1})
+
+
+def test_what_is_asked_again_while_it_is_being_done_is_done_once() -> None:
+    """The page asks in one subshell and then in another, which are two threads."""
+    begun, until, deeds = threading.Event(), threading.Event(), list[int]()
+
+    class Slow(Divider):
+        @action
+        def divide(self, by: int) -> None:
+            deeds.append(by)
+            begun.set()
+            until.wait(20)
+
+    face, asks = Slow(), {"ask": "divide", "asker": "one", "number": 1, "by": 4}
+    threads = [threading.Thread(target=face._answer, args=(None, asks, [])) for _ in range(2)]
+    threads[0].start()
+    assert begun.wait(20)
+    threads[1].start()
+    threads[1].join(0.1)  # long enough to be done, were it not for the first
+    until.set()
+    for thread in threads:
+        thread.join(20)
+    assert (deeds, face.answered) == ([4], {"one": 1})
 
 
 def test_who_asked_long_ago_is_forgotten() -> None:

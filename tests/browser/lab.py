@@ -88,6 +88,7 @@ class Lab:
         To load Lab takes longer than most of what is done in it. A page that was loaded anew with a
         notebook does not stay: Lab may still be about to open that notebook.
         """
+        self._free = None
         with suppress(Error):  # a page that is not as it should be is closed too
             self._free = next(map(self._cleared, self._context.pages), None)
         for page in self._context.pages:

@@ -66,14 +66,15 @@ def test_digits_are_drawn_with_the_mouse(lab: Lab) -> None:
     notebook, face = opened(lab, DIGITS_CELLS)
     label, canvas = face.locator(".wb-label"), face.locator("canvas")
     started, asked = time.monotonic(), notebook.evaluate("sum(view.answered.values())")
-    for digit in "742":
-        face.get_by_role("button", name="Clear").click()
+    for digit in "742":  # the first over an example that nobody has chosen
         draw(notebook, canvas, digit)
         expect(label).to_have_text(digit)
         assert notebook.evaluate("[view.shown['answer']['label'], view.shown['origin']]") == [
             digit,
             "a drawing",
         ]
+        if digit != "2":
+            face.get_by_role("button", name="Clear").click()
     asks = notebook.evaluate("sum(view.answered.values())") - asked
     assert 3 <= asks <= 7 * (time.monotonic() - started) + 1
     best = face.locator(".wb-best .wb-of")
@@ -91,7 +92,6 @@ def test_digits_are_drawn_with_the_mouse(lab: Lab) -> None:
 def test_a_digit_is_drawn_by_keyboard(lab: Lab) -> None:
     notebook, face = opened(lab, DIGITS_CELLS)
     canvas = face.locator("canvas")
-    face.get_by_role("button", name="Clear").click()
     canvas.press("Space")
     expect(face.locator(".wb-nib")).to_be_visible()
     for key in ["ArrowDown"] * 10:

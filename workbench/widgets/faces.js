@@ -56,7 +56,7 @@ function face(name, open) {
 function asker(model, say) {
   const own = Math.random().toString(36).slice(2); // each output of a view counts for itself
   const waiting = new Map(); // what is to be asked next, in this order
-  let [sent, busy, last, timer, patience] = [0, false, 0, 0, 0];
+  let [sent, busy, last, timer, patience, closed] = [0, false, 0, 0, 0, false];
   const next = () => {
     timer = 0;
     if (busy || !waiting.size) return;
@@ -72,6 +72,7 @@ function asker(model, say) {
   };
   const send = (message, long) => {
     model.send(message);
+    if (closed) return; // the last word of an output that hears no answer any more
     patience = setTimeout(() => {
       say(BUSY);
       send(message, 2 * long);
@@ -90,7 +91,10 @@ function asker(model, say) {
     say("");
     next();
   };
-  const close = () => clearTimeout(patience);
+  const close = () => {
+    closed = true;
+    clearTimeout(patience);
+  };
   return { ask, settle, close };
 }
 

@@ -144,13 +144,14 @@ class Face(anywidget.AnyWidget):
     def _answer(self, _: Any, content: JSON, buffers: Sequence[memoryview]) -> None:
         asked = dict(content)
         name, asker, number = (asked.pop(key) for key in ("ask", "asker", "number"))
-        if number <= self.answered.get(asker, 0):  # asked again, since it was answered late
-            self.send_state("answered")
-            return
-        with self.hold_sync():
-            self.do(name, **asked)
-            others = [pair for pair in self.answered.items() if pair[0] != asker]
-            self.answered = dict([*others[-_ASKERS:], (asker, number)])
+        with self._lock:  # what is asked again may come in another thread while it is being done
+            if number <= self.answered.get(asker, 0):
+                self.send_state("answered")
+                return
+            with self.hold_sync():
+                self.do(name, **asked)
+                others = [pair for pair in self.answered.items() if pair[0] != asker]
+                self.answered = dict([*others[-_ASKERS:], (asker, number)])
 
     def _repr_mimebundle_(self, **_: Any) -> JSON:  # type: ignore[override]
         if self._png is None:

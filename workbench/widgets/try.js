@@ -46,7 +46,7 @@ function imageInput(place, given, ask) {
   return (shown, anew) => {
     if (!anew) return;
     write(problem, "");
-    pad?.load(shown.seen);
+    pad?.load(shown.seen, shown.turn > 1);
   };
 }
 
@@ -84,26 +84,35 @@ function drawingPad({ canvas: size, dark }, ask) {
   const nib = h("span", { class: "wb-nib", hidden: "" });
   const fit = h("input", { type: "checkbox" });
   fit.checked = true;
-  const pen = penOn(canvas, dark);
-  let waiting = 0;
+  const paper = penOn(canvas, dark);
+  let [waiting, chosen] = [0, true];
   const send = () => { // not for each of a hundred moves a second
     waiting = 0;
     ask("draw_on", { canvas: canvas.toDataURL("image/png").split(",")[1], fit: fit.checked });
   };
   const later = () => { waiting ||= setTimeout(send, 80); };
+  const empty = () => {
+    chosen = fit.checked = true;
+    paper.clear();
+  };
+  const stroke = (from, to) => {
+    if (!chosen) empty(); // what nobody has chosen gives way to the first stroke
+    paper.stroke(from, to);
+  };
+  const pen = { ...paper, stroke };
   byHand(canvas, pen, later);
   byKeys(canvas, nib, pen, later);
   fit.addEventListener("change", later);
-  const clear = button("Clear", () => { pen.clear(); fit.checked = true; });
+  const clear = button("Clear", empty);
   const element = h("div", {},
     h("div", { class: "wb-pad", title: HOW }, canvas, nib),
     h("div", { class: "wb-line-up" }, clear, h("label", {}, fit, "scale and centre")));
-  const load = (src) => { // what is not drawn lies there to be drawn on, as it is
-    pen.clear();
-    fit.checked = !src;
-    if (src) pen.put(src);
+  const load = (src, wasChosen) => { // what is not drawn lies there to be drawn on, as it is
+    paper.clear();
+    [fit.checked, chosen] = [!src, wasChosen];
+    if (src) paper.put(src);
   };
-  pen.clear();
+  paper.clear();
   return { element, load };
 }
 
