@@ -11,7 +11,7 @@ demo: .venv/installed  ## the main job on real data: train by notebook, publish,
 test: .venv/installed  ## every test, notebooks at their small size
 	$(BIN)/python -m pytest -m "not full and not matrix" -n $(PROCESSES) --dist loadfile --no-loadscope-reorder
 
-matrix: .venv/installed  ## the browser tests on several versions of ipykernel, and KServe's client
+matrix: .venv/installed  ## the browser tests on several versions of ipykernel and in Notebook 7, and KServe's client
 	$(BIN)/python -m pytest -m matrix -n $(PROCESSES)
 
 check: .venv/installed  ## what reads the code without running it

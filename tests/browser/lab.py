@@ -54,7 +54,12 @@ class Lab:
         self._context.close()
 
     def open(
-        self, source: str | Path, *, kernel: str | None = None, name: str = "notebook"
+        self,
+        source: str | Path,
+        *,
+        kernel: str | None = None,
+        name: str = "notebook",
+        alone: bool = False,
     ) -> LabNotebook:
         """Open a notebook and wait until its kernel is there.
 
@@ -62,6 +67,7 @@ class Lab:
             source: cells, each begun by a line `# %%`; or a notebook, which is copied.
             kernel: name of a kernelspec; of a notebook that is copied, its own counts.
             name: of the file, without `.ipynb`.
+            alone: show it in Notebook 7, whose pages have one notebook each.
         """
         kernel = kernel or self._kernel
         path = self.folder / f"{name}.ipynb"
@@ -71,15 +77,27 @@ class Lab:
             spec = {"name": kernel, "display_name": kernel, "language": "python"}
             cells = [new_code_cell(cell) for cell in cells_of(source)]
             nbformat.write(new_notebook(cells=cells, metadata={"kernelspec": spec}), path)
+        place = path.relative_to(self.server.files).as_posix()
+        if alone:
+            return LabNotebook(self._load(f"notebooks/{place}"), self.server, path)
         page, self._free = self._free or self._load(), None
+        page.evaluate(
+            """async path => {
+                await jupyterapp.serviceManager.kernelspecs.refreshSpecs();
+                await jupyterapp.commands.execute("docmanager:open", {path});
+            }""",
+            place,
+        )
         return LabNotebook(page, self.server, path)
 
-    def _load(self) -> Page:
-        """Return a new page with Lab, with no notebook."""
+    def _load(self, place: str = "") -> Page:
+        """Return a new page at a place of the server; as a rule one with Lab and no notebook."""
         page = self._context.new_page()
-        page.goto(f"{self.server.url}lab/workspaces/{uuid.uuid4()}?token={self.server.token}")
+        address = f"{self.server.url}{place or f'lab/workspaces/{uuid.uuid4()}'}"
+        page.goto(f"{address}?token={self.server.token}")
         page.wait_for_function("window.jupyterapp")
-        page.evaluate("async () => { await jupyterapp.restored; window.loadedOnce = true; }")
+        stays = "async stays => { await jupyterapp.restored; window.stays = stays; }"
+        page.evaluate(stays, not place)
         return page
 
     def clear(self) -> None:
@@ -104,7 +122,7 @@ class Lab:
         clean = page.evaluate("""async () => {
             const app = window.jupyterapp;
             for (const panel of [...app.shell.widgets('main')]) panel.dispose();
-            return window.loadedOnce && !document.querySelector('.jp-Dialog');
+            return window.stays && !document.querySelector('.jp-Dialog');
         }""")
         set_theme(page, "light")
         return page if clean else None
@@ -145,8 +163,6 @@ class LabNotebook:
 
     def __init__(self, page: Page, server: LabServer, path: Path) -> None:
         self.page, self.path, self._server = page, path, server
-        opening = "await app.commands.execute('docmanager:open', {path: given})"
-        self._do(f"await app.serviceManager.kernelspecs.refreshSpecs(); {opening}", self._place)
         self._attend()
 
     @property

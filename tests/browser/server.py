@@ -23,7 +23,7 @@ __all__ = ["FOLDERS", "LabServer", "lab_server", "write_settings"]
 COMMAND = [
     *(sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"),
     *("--ServerApp.ip=127.0.0.1", "--ServerApp.port=0"),  # 0: one that is free
-    "--expose-app-in-browser",
+    *("--expose-app-in-browser", "--JupyterNotebookApp.expose_app_in_browser=True"),
 ]
 FOLDERS = {
     "IPYTHONDIR": "ipython",

@@ -1,12 +1,14 @@
-"""The gallery in JupyterLab: every view by one click, accessible, of bounded size and chatter."""
+"""The gallery in Jupyter: every view by one click, accessible, of bounded size and chatter."""
 
 from __future__ import annotations
 
+import re
 import shutil
 import time
 from pathlib import Path
 
-from playwright.sync_api import expect
+import pytest
+from playwright.sync_api import Locator, expect
 
 from browser.lab import Lab, LabNotebook
 
@@ -15,22 +17,28 @@ FACES = ("dataset", "training", "model", "evaluation", "try", "descent", "servic
          "home")  # fmt: skip
 
 
-def gallery(lab: Lab) -> LabNotebook:
+def gallery(lab: Lab, *, alone: bool = False) -> LabNotebook:
     """Open the gallery beside the notebook that its form is of, and run it."""
     shutil.copy(NOTEBOOKS / "01_linear_regression.ipynb", lab.folder)
-    notebook = lab.open(NOTEBOOKS / "gallery.ipynb", name="gallery")
+    notebook = lab.open(NOTEBOOKS / "gallery.ipynb", name="gallery", alone=alone)
     notebook.run_all()
     return notebook
 
 
-def test_every_view_is_accessible_saved_small_and_shown_again(lab: Lab) -> None:
-    notebook = gallery(lab)
+def faces_of(notebook: LabNotebook) -> list[Locator]:
+    """Return all views, each of which was seen and had nothing to complain of."""
     faces = [face for name in FACES for face in notebook.page.locator(f".wb-{name}").all()]
     for face in faces:
         face.scroll_into_view_if_needed()
         expect(face).to_be_visible()
         expect(face.locator(".wb-problem:not(:empty)")).to_have_count(0)
-    lab.check_accessibility(*faces)
+    assert len(faces) >= len(FACES)
+    return faces
+
+
+def test_every_view_is_accessible_saved_small_and_shown_again(lab: Lab) -> None:
+    notebook = gallery(lab)
+    lab.check_accessibility(*faces_of(notebook))
     notebook.save()
     assert notebook.path.stat().st_size < 1_000_000
     notebook.reload()
@@ -43,6 +51,21 @@ def test_every_view_is_accessible_saved_small_and_shown_again(lab: Lab) -> None:
         face = notebook.page.locator(f".wb-{name}").first
         face.scroll_into_view_if_needed()
         expect(face.locator("button:enabled").first).to_be_visible()
+
+
+@pytest.mark.matrix
+def test_notebook_7_shows_every_view_and_opens_notebooks_as_pages(lab: Lab) -> None:
+    notebook = gallery(lab, alone=True)
+    page = notebook.page
+    lab.check_accessibility(*faces_of(notebook))
+    notebook.save()
+    page.reload()
+    face = page.locator(".wb-dataset").first
+    face.get_by_role("button", name="Balance").click()
+    expect(face.locator("tbody tr")).to_have_count(10)
+    with page.expect_popup() as opened:
+        page.locator(".wb-home-card").first.click()
+    expect(opened.value).to_have_url(re.compile(r"/notebooks/.*01_linear_regression\.ipynb"))
 
 
 def test_sixty_asks_a_second_are_at_most_ten_messages(lab: Lab) -> None:

@@ -230,7 +230,8 @@ def _become_kernel(arguments: list[str]) -> int:
     from ipykernel.kernelapp import launch_new_instance
 
     launcher = importlib.util.find_spec("ipykernel_launcher")
-    os.environ["JPY_PARENT_PID"] = parent = str(os.getppid())
+    parent = str(os.getppid())
+    os.environ.setdefault("JPY_PARENT_PID", parent)
     sys.argv = [str(launcher and launcher.origin), *arguments]
     sys.modules["pandas"].set_option("display.max_columns", 20)  # what it chooses in a kernel
     # of which ipykernel has taken note as it was imported, in the parent

@@ -4,8 +4,8 @@ export default face("form", (root, ask, model) => {
   const [begin, works] = [h("div", { class: "wb-begin" }), h("ul", { class: "wb-works" })];
   root.append(head, modes, fields, begin, works);
   let form = null;
-  const fillWorks = filler(root, works, ([home, all]) =>
-    all.map((work) => workOf(work, home, ask)),
+  const fillWorks = filler(root, works, ([served, all]) =>
+    all.map((work) => workOf(work, served, ask)),
   );
 
   return calmly(root, (shown) => {
@@ -27,7 +27,7 @@ export default face("form", (root, ask, model) => {
       begin.replaceChildren(...form.start);
     }
     form.update(shown, model.get("problem"));
-    fillWorks([shown.home, shown.works]);
+    fillWorks([shown.served, shown.works]);
   });
 });
 
@@ -167,12 +167,12 @@ const SEVERAL =
   "0.01..0.1 or log:1e-4..0.1, so many samples are drawn. Each combination is a run.";
 
 /** A run, or a sweep with its table: how it stands, what came out, what can be asked of it. */
-function workOf(work, home, ask) {
+function workOf(work, served, ask) {
   const sweeps = work.kind === "sweep";
   const asks = h("span", { class: "wb-asks" }, ...buttonsOf(work, ask, sweeps ? "sweep" : ""));
-  if (!sweeps) asks.append(notebookLink(work.notebook, home, work.id));
+  if (!sweeps) asks.append(notebookLink(work.notebook, served, work.id));
   const title = h("span", { class: "wb-id" }, sweeps ? `sweep ${work.id}` : work.id);
-  const parts = sweeps ? sweepOf(work, home) : runOf(work);
+  const parts = sweeps ? sweepOf(work, served) : runOf(work);
   const trouble = work.trouble ? [h("p", { class: "wb-note" }, work.trouble)] : [];
   return h(
     "li",
@@ -197,7 +197,7 @@ function runOf(work) {
 }
 
 /** How many runs of a sweep stand how, and each of them. */
-function sweepOf({ id, state, counts, total, names, metrics, rows }, home) {
+function sweepOf({ id, state, counts, total, names, metrics, rows }, served) {
   const parts = Object.entries(counts)
     .map(([of, n]) => `${count(n)} ${of}`)
     .join(", ");
@@ -207,7 +207,7 @@ function sweepOf({ id, state, counts, total, names, metrics, rows }, home) {
     stateOf(row),
     ...row.values,
     ...row.metrics.map(figureOf),
-    row.notebook && row.state !== "queued" ? notebookLink(row.notebook, home, row.id) : "",
+    row.notebook && row.state !== "queued" ? notebookLink(row.notebook, served, row.id) : "",
   ]);
   const caption = rows.length < total ? `The first ${rows.length}` : "Each of them";
   return [

@@ -30,6 +30,7 @@ from workbench.widgets.form_fields import (
     value_of,
 )
 from workbench.widgets.form_sweeps import SweepWatch, sweep_line
+from workbench.widgets.links import served_root
 from workbench.widgets.run_faces import RunFace
 
 __all__ = ["FormView", "form"]
@@ -183,7 +184,7 @@ class FormView(RunFace):
             "ready": not any(asked["problems"].values()),
             "command": self._command(),
             "at_once": AT_ONCE,
-            "home": str(Path.home()),
+            "served": served_root(),
             "works": self._works(),
         }
 

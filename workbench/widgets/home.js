@@ -20,7 +20,7 @@ export default face("home", (root, ask, model) => {
     draw(shown) {
       if (cards !== model.get("path")) {
         cards = model.get("path");
-        keepFocus(parts.cards, () => parts.cards.replaceChildren(...cardsOf(cards, shown.home)));
+        keepFocus(parts.cards, () => parts.cards.replaceChildren(...cardsOf(cards, shown.served)));
       }
       if (panel !== model.get("panel")) {
         panel = model.get("panel");
@@ -58,10 +58,10 @@ const LISTS = { runs: runsOf, models: modelsOf, services: servicesOf };
 const minute = () => Math.floor(Date.now() / 60_000);
 
 /** A card for each notebook, or what to do where there is none. */
-function cardsOf(cards, home) {
+function cardsOf(cards, served) {
   if (!cards.length) return [h("li", { class: "wb-muted" }, "No notebook is in this folder yet.")];
   return cards.map(({ path, title, about, minutes, result, src, alt }) => {
-    const link = h("a", { class: "wb-home-card", ...opening(path, home) });
+    const link = h("a", { class: "wb-home-card", ...opening(path, served) });
     if (src) link.append(h("img", { src, alt }));
     link.append(h("b", {}, title));
     if (minutes) link.append(h("span", { class: "wb-home-minutes" }, `${minutes} min`));

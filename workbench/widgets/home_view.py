@@ -26,6 +26,7 @@ from workbench.types import JSON
 from workbench.widgets.faces import Face, action, css, javascript
 from workbench.widgets.figures import plain
 from workbench.widgets.home_gallery import Entry, entries, thumbnail
+from workbench.widgets.links import served_root
 from workbench.widgets.service_reach import Reached
 from workbench.widgets.service_view import ServiceView
 
@@ -122,7 +123,7 @@ class HomeView(Face):
         return {
             "title": "Workbench",
             "folder": str(self._folder),
-            "home": str(Path.home()),
+            "served": served_root(),
             "runs": [_run(run) for run in reversed(runs[-_RUNS:])],
             "all_runs": len(runs),
             "models": models[:_MODELS],

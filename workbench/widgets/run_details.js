@@ -8,8 +8,8 @@ function openRun(root, body, ask) {
   const [line, asks, facts, verdict, promotion, page] = Array.from({ length: 6 }, part);
   body.append(line, asks, verdict, promotion, facts, page);
   const fillLine = filler(root, line, (told) => standingOf(told));
-  const fillAsks = filler(root, asks, ([told, home, folder, again]) =>
-    asksOf(told, home, folder, again, ask),
+  const fillAsks = filler(root, asks, ([told, served, folder, again]) =>
+    asksOf(told, served, folder, again, ask),
   );
   const fillFacts = filler(root, facts, (told) => factsOf(told));
   const fillVerdict = filler(root, verdict, ([told, again, trouble]) =>
@@ -20,14 +20,14 @@ function openRun(root, body, ask) {
   );
   const fillPage = filler(root, page, (text) => (text ? reportOf(text, ask) : []));
   return {
-    update: ({ part: told, home }, report) => {
+    update: ({ part: told, served }, report) => {
       const is = Boolean(told.line);
       [asks, facts, verdict, promotion].forEach((element) => (element.hidden = !is));
       fillPage(is ? report : "");
       fillLine(told.line ?? null);
       if (!is) return;
-      fillAsks([told.line, home, told.folder, told.again]);
-      fillFacts([told.source, told.is_behind, told.parameters, told.metrics, told.folder, home]);
+      fillAsks([told.line, served, told.folder, told.again]);
+      fillFacts([told.source, told.is_behind, told.parameters, told.metrics, told.folder, served]);
       fillVerdict([told.verification, told.again, told.trouble]);
       fillPromotion([told.published, told.aliases, told.note]);
     },
@@ -48,14 +48,14 @@ function standingOf(told) {
 }
 
 /** What can be asked of a run. */
-function asksOf(told, home, folder, again, ask) {
+function asksOf(told, served, folder, again, ask) {
   const verify = button("Verify", () => ask("verify", { run: told.id }, told.id));
   const report = button("Show report", () => ask("show_report", { run: told.id }));
   return [
     h(
       "div",
       { class: "wb-line-up wb-asked" },
-      notebookLink(told.notebook, home, told.id),
+      notebookLink(told.notebook, served, told.id),
       report,
       again.going
         ? button("Stop verifying", () => ask("stop_verification", { run: told.id }, told.id))
@@ -111,7 +111,7 @@ function promotionOf(published, aliases, note, ask) {
 }
 
 /** What it was given, and what it has recorded. */
-function factsOf([source, behind, parameters, metrics, folder, home]) {
+function factsOf([source, behind, parameters, metrics, folder, served]) {
   const given = parameters.map(([name, value, is]) => [name, value, is ? "given" : "default"]);
   const figures = metrics.map(([name, value]) => [name, String(value)]);
   const tables = [

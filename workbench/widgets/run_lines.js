@@ -59,8 +59,8 @@ function metricsOf(metrics) {
 }
 
 /** A link that opens a notebook in a tab of Lab; where Jupyter cannot, its path to be copied. */
-function notebookLink(path, home, id) {
-  const link = opening(path, home);
+function notebookLink(path, served, id) {
+  const link = opening(path, served);
   if (link === null) return copied(path, `Copy the path of ${id}`);
   const more = { target: "_blank", rel: "noopener", "aria-label": `Open notebook of ${id}` };
   return h("a", { ...link, ...more }, "Open notebook");

@@ -23,14 +23,14 @@ export default face("runs", (root, ask, model) => {
   const run = openRun(root, bodies.run, ask);
 
   const calm = calmly(root, (shown) => {
-    const { total, found, rows, columns, by, down, page, pages, tab, known, home } = shown;
+    const { total, found, rows, columns, by, down, page, pages, tab, known, served } = shown;
     const picked = selection.update(shown.picked, model.get("problem"));
     head.replaceChildren(
       h("b", { class: "wb-title" }, "Runs"),
       h("span", { class: "wb-muted", role: "status" }, `${count(found)} found of ${count(total)}`),
     );
     find.update(shown);
-    fillTable({ rows, columns, by, down, picked, home });
+    fillTable({ rows, columns, by, down, picked, served });
     fillPager({ page, pages, picked, rows: rows.map(({ id }) => id) });
     fillMore({ known, columns });
     fillTabs(Object.keys(TABS).find((name) => TABS[name] === tab));

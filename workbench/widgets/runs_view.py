@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import traitlets
@@ -20,6 +19,7 @@ from workbench.runs.reports import report
 from workbench.runs.spaces import split
 from workbench.types import JSON
 from workbench.widgets.faces import action, checked_place, css, javascript
+from workbench.widgets.links import served_root
 from workbench.widgets.run_curves import CurveShelf
 from workbench.widgets.run_details import column_names, details, usual_columns, values_of
 from workbench.widgets.run_faces import RunFace
@@ -202,7 +202,7 @@ class RunsView(RunFace):
             "picked": self._picked,
             "tab": self._tab,
             "opened": self._opened,
-            "home": str(Path.home()),
+            "served": served_root(),
         }
         part: JSON = getattr(self, f"_{self._tab}")()
         return {**about, "part": part}
