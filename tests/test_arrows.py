@@ -71,9 +71,9 @@ FOLDERS: Mapping[str, Sequence[str]] = {
                 "evaluation_inputs", "evaluation_rows", "evaluation_parts", "evaluation_stills",
                 "evaluation_view", "descent_paths", "descent_view", "service_reach",
                 "service_traffic", "service_watch", "service_view", "try_drawings",
-                "try_subjects", "try_view", "links", "home_gallery", "home_view", "run_faces",
+                "try_subjects", "try_view", "links", "run_faces",
                 "form_sweeps", "form_fields", "form_view", "run_curves", "run_parallels",
-                "run_details", "runs_view"),
+                "run_details", "runs_view", "home_gallery", "home_view"),
 }  # fmt: skip
 
 ONLY_IN = {

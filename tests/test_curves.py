@@ -185,6 +185,21 @@ def test_what_is_not_finite_has_no_curve(name: str) -> None:
         getattr(found, name)()
 
 
+def test_chances_are_looked_through_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked, is_finite = list[Any](), np.isfinite
+
+    def look(values: Any) -> Any:
+        looked.append(np.shape(values))
+        return is_finite(values)
+
+    monkeypatch.setattr(np, "isfinite", look)
+    found = random(0, 20, 4)
+    for _ in range(2):
+        found.roc_auc()
+        found.average_precision()
+    assert looked.count((20, 4)) == 1
+
+
 @pytest.mark.parametrize("columns", [1, 2, 3])
 @pytest.mark.parametrize("name", ["plot_roc", "plot_precision_recall", "plot_per_class"])
 def test_curves_can_be_drawn(name: str, columns: int) -> None:

@@ -17,6 +17,8 @@ from workbench.errors import RequestError
 from workbench.pictures import Picture
 from workbench.widgets import DatasetView
 
+NAMES = [f"class {i}" for i in range(130)]
+
 
 def view_of(name: str) -> DatasetView:
     return DatasetView(load(name))
@@ -96,11 +98,47 @@ def test_statistics_are_those_of_pandas() -> None:
 
 def test_a_mean_image_is_the_mean() -> None:
     data, view = load("digits"), view_of("digits")
-    means = mean_images(data.train)
+    means = mean_images(data.train, 8)
+    assert list(means) == list(data.classes[:8])
     sevens = data.train.inputs[data.train.targets == 7].float().mean(0)
     assert torch.allclose(means["7"], sevens, atol=1e-4)
     view.do("open_tab", tab="statistics")
     assert list(view.shown["means"]) == list(data.classes)
+
+
+def test_photographs_are_sent_small() -> None:
+    draw = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (130, 224, 112, 3), dtype=torch.uint8, generator=draw)
+    view = DatasetView(dataset("photographs", train=(images, torch.arange(130)), classes=NAMES))
+    first = pixels(view.shown["rows"][1]["src"])
+    assert (first.shape, view.shown["pixels"]) == ((64, 32, 3), False)
+    assert len(json.dumps(view.shown)) < 700_000
+    view.do("open_tab", tab="statistics")
+    assert list(view.shown["means"]) == list(view.shown["classes"])[:100]
+    assert pixels(view.shown["means"]["class 7"]).shape == (64, 32, 3)
+    view.do("open_tab", tab="augmentation")
+    assert pixels(view.shown["epochs"][0][0]).shape == (64, 32, 3)
+
+
+def test_of_many_columns_the_first_are_told_and_any_is_examined() -> None:
+    rows = torch.rand(20, 300, generator=torch.Generator().manual_seed(0))
+    view = DatasetView(dataset("many", train=(rows, torch.arange(20) % 2)))
+    view.do("open_tab", tab="statistics")
+    assert [name for name, *_ in view.shown["table"]] == [f"x{i}" for i in range(1, 101)]
+    assert (view.shown["names"][-1], view.shown["more_columns"]) == ("x100", 200)
+    assert view.shown["table"][99][1] == pytest.approx(float(rows[:, 99].double().mean()))
+    view.do("examine", column="x300")
+    ends = [view.shown["edges"][0], view.shown["edges"][-1]]
+    assert ends == pytest.approx([float(rows[:, 299].min()), float(rows[:, 299].max())])
+
+
+@pytest.mark.parametrize("channels", [2, 4])
+def test_what_no_screen_shows_is_a_table_of_values(channels: int) -> None:
+    images = torch.randint(0, 256, (6, 3, 5, channels), dtype=torch.uint8)
+    view = DatasetView(dataset("d", train=(images, torch.arange(6) % 2)))
+    assert (view.shown["kind"], view.shown["columns"][0]) == ("table", "x1")
+    assert view.shown["rows"][4]["values"] == images[4].flatten()[:30].tolist()
+    assert isinstance(view.picture(), Picture)
 
 
 def test_what_is_varied_is_what_fit_sees() -> None:
@@ -150,10 +188,10 @@ def test_headless_it_is_a_picture_and_text(monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_search_takes_numbers_as_people_write_them() -> None:
     data = dataset("few", train=(torch.tensor([[-2.0], [0.5], [2.0]]), torch.arange(3) % 2))
     for search, rows in (
-        ("x0 > +1", [2]), ("x0 > -.5", [1, 2]), ("x0 < 1.", [0, 1]), ("x0 > 1E-1", [1, 2]),
-        ("x0 > -2e+0", [1, 2]), ("x0 < 1e999", [0, 1, 2]), ("9" * 5000, []), ("2", [2]),
+        ("x1 > +1", [2]), ("x1 > -.5", [1, 2]), ("x1 < 1.", [0, 1]), ("x1 > 1E-1", [1, 2]),
+        ("x1 > -2e+0", [1, 2]), ("x1 < 1e999", [0, 1, 2]), ("9" * 5000, []), ("2", [2]),
     ):  # fmt: skip
-        assert find_rows(data.train, search=search, columns=["x0"]).tolist() == rows
-    for search in ("x0 > .", "x0 > 1.2.3", "x0 > 1e", "²"):
+        assert find_rows(data.train, search=search, columns=["x1"]).tolist() == rows
+    for search in ("x1 > .", "x1 > 1.2.3", "x1 > 1e", "²"):
         with pytest.raises(RequestError, match=f"nothing is called {re.escape(repr(search))}"):
-            find_rows(data.train, search=search, columns=["x0"])
+            find_rows(data.train, search=search, columns=["x1"])

@@ -70,6 +70,8 @@ def test_tables_name_their_features_and_classes() -> None:
     assert cancer.classes == ("malignant", "benign")
     assert (len(cancer.features), cancer.features[0]) == (30, "mean radius")
     assert load("diabetes").features[:3] == ("age", "sex", "bmi")
+    assert cancer.test is not None
+    assert cancer.test.features == cancer.features
     assert load("digits").features == ()
     frame = pd.DataFrame({"a": [1.0, 2.0], "b": [3.0, 4.0]})
     assert dataset("mine", train=(frame, [0, 1])).features == ("a", "b")

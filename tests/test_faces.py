@@ -57,6 +57,42 @@ def test_what_is_asked_again_is_not_done_again() -> None:
     assert (face.shown["is"], face.answered) == (2, {"one": 2, "two": 1})
 
 
+def test_what_is_asked_again_is_answered_with_all_that_is_shown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The first answer may have got lost, and what it told."""
+    face, told = Divider(), list[object]()
+    asked(face, 1, "divide", by=4)
+    monkeypatch.setattr(face, "send_state", told.append)
+    asked(face, 1, "divide", by=4)
+    assert [sorted(names) for names in told] == [["answered", "problem", "shown"]]  # type: ignore[call-overload]
+
+
+def test_a_page_that_stays_is_told_all_and_looked_for_a_while(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    face, told = Divider(), list[object]()
+    monkeypatch.setattr(face, "send_state", told.append)
+    assert not face.is_seen
+    face.do("stay")
+    assert (face.is_seen, len(told)) == (True, 1)
+    face.close()
+    assert not face.is_seen
+
+
+def test_why_a_view_cannot_catch_up_stands_there_until_it_can(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    face = Divider()
+    face._by = 0
+    with pytest.raises(ZeroDivisionError):
+        face.look()
+    assert face.problem.startswith("ZeroDivisionError")
+    face._by = 2
+    face.look()
+    assert (face.problem, face.shown["is"]) == ("", 6)
+
+
 def test_what_is_asked_again_while_it_is_being_done_is_done_once() -> None:
     """The page asks in one subshell and then in another, which are two threads."""
     begun, until, deeds = threading.Event(), threading.Event(), list[int]()

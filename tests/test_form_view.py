@@ -16,7 +16,7 @@ from workbench.cli import app
 from workbench.errors import RequestError
 from workbench.home import home
 from workbench.pictures import Picture
-from workbench.runs import find_run, list_runs, list_sweeps
+from workbench.runs import execute, find_run, list_runs, list_sweeps
 from workbench.runs.background import tasks
 from workbench.widgets import FormView, form
 
@@ -55,7 +55,7 @@ def fields(view: FormView, key: str) -> dict[str, Any]:
 
 def looked(view: FormView) -> list[Any]:
     view._due = 0.0
-    assert view.look()
+    view.look()
     works: list[Any] = view.shown["works"]
     return works
 
@@ -101,7 +101,7 @@ def test_what_is_wrong_is_said_in_the_command_lines_words(
     notebook: Path, name: str, text: str
 ) -> None:
     view = FormView(notebook)
-    view.do("fill", texts={"word": "kept", name: text})
+    view.do("fill", mode="run", texts={"word": "kept", name: text})
     problem = fields(view, "problem")[name]
     assert problem == said_by_the_command_line("run", str(notebook), "-p", f"{name}={text}")
     view.do("begin")
@@ -123,7 +123,7 @@ def test_so_it_is_of_a_sweep(notebook: Path, place: str, words: list[str]) -> No
     given = dict(zip(words[::2], words[1::2], strict=True))
     name, _, text = given.get("-p", "").partition("=")
     counts = {"samples": given.get("--samples", ""), "seeds": given.get("--seeds", "")}
-    view.do("fill", texts={name: text} if name else {}, counts=counts)
+    view.do("fill", mode="sweep", texts={name: text} if name else {}, counts=counts)
     problems = fields(view, "problem") | view.shown["problems"]
     assert problems[place] == said_by_the_command_line("sweep", str(notebook), *words)
     view.do("begin")
@@ -133,7 +133,8 @@ def test_so_it_is_of_a_sweep(notebook: Path, place: str, words: list[str]) -> No
 def test_a_run_is_begun_with_what_was_changed(notebook: Path) -> None:
     view = FormView(notebook)
     texts = {**fields(view, "text"), "n": "5", "scale": "1", "widths": "[8]", "flag": "False"}
-    view.do("fill", texts=texts, secrets={"api_token": "tell-nobody"})
+    view.do("fill", mode="run", texts=texts)
+    view.do("keep", secret="api_token", text="tell-nobody")
     command = f"workbench run {notebook} -p flag=False -p n=5 -p scale=1 -p 'widths=[8]'"
     assert view.shown["command"] == command
     view.do("begin")
@@ -153,12 +154,50 @@ def test_a_run_is_begun_with_what_was_changed(notebook: Path) -> None:
     assert (fields(view, "text")["n"], fields(view, "set")["api_token"]) == ("3", False)
 
 
+def test_what_is_typed_as_the_mode_changes_stays_with_its_mode(notebook: Path) -> None:
+    view = FormView(notebook)
+    view.do("open_mode", mode="sweep")
+    view.do("fill", mode="run", texts={"n": "7"})
+    assert fields(view, "text")["n"] == "3"
+    view.do("open_mode", mode="run")
+    assert fields(view, "text")["n"] == "7"
+    view.do("fill", mode="walk", texts={"n": "7"})
+    assert "unknown mode 'walk'" in view.problem
+
+
+def test_a_notebook_is_copied_to_be_opened_and_its_own_is_left_alone(
+    notebook: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = execute(notebook, {})
+    view = FormView(notebook)
+    assert view.shown["works"][0]["notebook"] == str(run.notebook)
+    view.do("copy", run=run.id)
+    copy = tmp_path / "runs" / f"{run.id}.ipynb"
+    assert view.shown["works"][0]["notebook"] == str(copy)
+    assert copy.read_bytes() == run.notebook.read_bytes()
+    copy.write_text("mine")
+    view.do("copy", run=run.id)
+    assert (copy.read_text(), view.problem) == ("mine", "")
+
+
+def test_a_double_press_begins_one_run(notebook: Path) -> None:
+    view = FormView(notebook)
+    for _ in range(2):
+        view.do("begin", begun=0)
+    assert (len(view.shown["works"]), view.shown["begun"]) == (1, 1)
+    view.do("begin", begun=1)
+    assert len(view.shown["works"]) == 2
+    once(lambda: all(work["state"] == "done" for work in looked(view)), 120)
+
+
 def test_a_sweep_says_how_many_points_it_has_and_runs_them(notebook: Path) -> None:
     view = FormView(notebook)
-    view.do("fill", texts={"word": "x, y"})
+    view.do("fill", mode="run", texts={"word": "x, y"})
     view.do("open_mode", mode="sweep")
     assert (fields(view, "text")["word"], view.shown["points"]) == ("'x, y'", 1)
-    view.do("fill", texts={"n": "1,2", "word": "'x, y'"}, counts={"samples": "", "seeds": "2"})
+    texts, counts = {"n": "1,2", "word": "'x, y'"}, {"samples": "", "seeds": "2"}
+    view.do("fill", mode="sweep", texts=texts, counts=counts)
     assert view.shown["points"] == 4
     view.do("begin")
     (work,) = view.shown["works"]
@@ -167,6 +206,9 @@ def test_a_sweep_says_how_many_points_it_has_and_runs_them(notebook: Path) -> No
     (work,) = view.shown["works"]
     assert (work["counts"], work["metrics"]) == ({"done": 4}, ["twice", "seen"])
     assert [row["metrics"][0] for row in work["rows"]] == [2, 2, 4, 4]
+    columns = ["n", "word", "done", "twice", "twice ±", "seen", "seen ±"]
+    assert work["over_seeds"]["columns"] == columns
+    assert [row[2:5] for row in work["over_seeds"]["rows"]] == [["2 of 2", 2, 0], ["2 of 2", 4, 0]]
     assert [run.parameters["word"] for run in list_runs()] == ["x, y"] * 4
 
 
@@ -191,7 +233,7 @@ def test_a_run_is_seen_stopped_and_resumed_by_another_form(tmp_path: Path) -> No
 def test_a_sweep_is_stopped_and_gone_on_with(tmp_path: Path) -> None:
     view = FormView(long_notebook(tmp_path))
     view.do("open_mode", mode="sweep")
-    view.do("fill", texts={"n": "1,2,3"})
+    view.do("fill", mode="sweep", texts={"n": "1,2,3"})
     view.do("begin")
     once((tmp_path / "begun.txt").exists, 120)
     (work,) = looked(view)
@@ -217,7 +259,7 @@ def test_a_run_that_fails_says_where(tmp_path: Path) -> None:
 
 def test_an_edited_notebook_is_read_anew(notebook: Path) -> None:
     view = FormView(notebook)
-    view.do("fill", texts={"n": "5", "steps": "7"})
+    view.do("fill", mode="run", texts={"n": "5", "steps": "7"})
     write_notebook(notebook, CELL, parameters="n: int = 3  # n >= 2\nnew = 1")
     looked(view)
     assert fields(view, "text") == {"n": "5", "new": "1"}
@@ -230,7 +272,7 @@ def test_an_edited_notebook_is_read_anew(notebook: Path) -> None:
 
 def test_what_there_is_not_is_refused(notebook: Path, tmp_path: Path) -> None:
     view = FormView(notebook)
-    view.do("fill", texts={"m": "5"})
+    view.do("fill", mode="run", texts={"m": "5"})
     assert "unknown parameter 'm'" in view.problem
     view.do("open_mode", mode="walk")
     assert "unknown mode 'walk'" in view.problem

@@ -21,7 +21,7 @@ from workbench.registry import promote, publish
 from workbench.runs import run
 from workbench.serving import serve
 from workbench.training import fit
-from workbench.widgets import HomeView, home
+from workbench.widgets import FormView, HomeView, RunsView, home
 from workbench.widgets.home_gallery import Entry, entries, thumbnail
 
 LESSONS = Path(__file__).parents[1] / "notebooks"
@@ -136,6 +136,23 @@ def test_it_looks_while_a_page_shows_it_and_not_too_often(
     assert len(view.path) == 5
     clock[0] += 60
     assert not view.look()
+
+
+def test_a_form_and_the_runs_are_opened_one_at_a_time(folder: Path) -> None:
+    begun = run(write_notebook(folder / "c.ipynb", "1", parameters="n: int = 3"))
+    view = HomeView(folder)
+    view.do("set_up", file="c.ipynb")
+    form = view._view
+    assert isinstance(form, FormView)
+    assert (form.shown["name"], view.panel) == ("c.ipynb", form.model_id)
+    view.do("open_runs", run=begun.id)
+    assert isinstance(view._view, RunsView)
+    assert view._view.shown["part"]["line"]["id"] == begun.id
+    assert form.comm is None  # it is closed
+    view.do("close_panel")
+    assert (view.panel, view.problem) == ("", "")
+    view.do("set_up", file="../secret.ipynb")
+    assert view.problem.startswith("unknown notebook '../secret.ipynb'")
 
 
 def test_headless_it_is_a_picture_and_text(folder: Path) -> None:

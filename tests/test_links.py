@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from workbench.widgets.links import served_root
+from workbench.widgets.links import folder_of_copies, served_root
 
 
 @pytest.fixture(autouse=True)
@@ -36,3 +36,17 @@ def test_a_kernel_that_no_server_started_is_served_by_none(
     served_root.cache_clear()
     monkeypatch.delenv("JPY_PARENT_PID")
     assert served_root() is None
+
+
+def test_copies_go_where_the_server_can_open_them(
+    runtime: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served, elsewhere = runtime / "work", runtime / "tmp"
+    for folder in (served / "deep", elsewhere):
+        folder.mkdir(parents=True)
+    (runtime / "jpserver-4711.json").write_text(json.dumps({"root_dir": str(served)}))
+    monkeypatch.setenv("JPY_PARENT_PID", "4711")
+    monkeypatch.chdir(served / "deep")
+    assert folder_of_copies() == served / "deep" / "runs"
+    monkeypatch.chdir(elsewhere)
+    assert folder_of_copies() == served / "runs"

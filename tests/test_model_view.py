@@ -281,6 +281,19 @@ def test_a_row_that_is_no_image_is_shown_by_its_values() -> None:
     assert view.shown["classes"] == []
 
 
+def test_a_large_image_is_sent_small_and_encoded_once() -> None:
+    images = torch.randint(0, 256, (8, 448, 224, 3), dtype=torch.uint8)
+    data = dataset("large", train=(images, torch.arange(8) % 2))
+    view = ModelView(nn.Sequential(nn.Flatten(), nn.AdaptiveAvgPool1d(2)), data)
+    src = view.shown["input"]["src"]
+    means = images[0].reshape(224, 2, 112, 2, 3).double().mean((1, 3)).numpy()
+    assert abs(pixels(src) - means).max() <= 0.51
+    view.refresh()
+    assert view.shown["input"]["src"] is src
+    view.do("turn", row=1)
+    assert view.shown["input"]["src"] != src
+
+
 def test_many_layers_are_listed_in_part() -> None:
     net = nn.Sequential(*(nn.Linear(3, 3) for _ in range(250)))
     data = dataset("d", train=(torch.randn(9, 3), torch.randn(9, 3)))

@@ -23,9 +23,16 @@ def run(identity: str, **of: Any) -> Run:
 
 RUNS = RunList(
     [
-        run("1", parameters={"lr": 0.1, "net": "mlp"}, metrics={"accuracy": 0.7}),
+        run(
+            "1", parameters={"lr": 0.1, "net": "mlp"}, metrics={"accuracy": 0.7, "val/mean loss": 2}
+        ),
         run("2", parameters={"lr": 1, "net": "cnn"}, metrics={"accuracy": 0.9}, seconds=9.0),
-        run("3", parameters={"lr": None}, state="timed out", notebook={"path": "/x/b.ipynb"}),
+        run(
+            "3",
+            parameters={"lr": None, "tags": "a, 'b'"},
+            state="timed out",
+            notebook={"path": "/x/b.ipynb"},
+        ),
     ]
 )
 
@@ -41,6 +48,10 @@ RUNS = RunList(
         (["lr=None"], "3"),
         (["net=cnn"], "2"),
         (["net!=cnn"], "1"),
+        (["net='cnn'"], "2"),
+        (["tags=\"a, 'b'\""], "3"),
+        (["tags=a, 'b'"], "3"),
+        (["val/mean loss <= 2"], "1"),
         (["state=timed out"], "3"),
         (["notebook=b"], "3"),
         (["seconds>5", "accuracy>0.5"], "2"),

@@ -54,7 +54,7 @@ def ids(view: RunsView) -> list[str]:
 
 def looked(view: RunsView) -> Any:
     view._due = 0.0
-    assert view.look()
+    view.look()
     return view.shown["part"]
 
 
@@ -90,7 +90,9 @@ def test_they_are_sorted_by_any_column(many: list[str]) -> None:
     view.do("order", by="accuracy", down=True)
     assert ids(view)[:2] == [many[44], many[43]]
     view.do("order", by="accuracy", down=False)
-    assert set(ids(view)[:5]) == {many[n] for n in range(0, 45, 9)}  # those that have none
+    assert ids(view)[:2] == [many[1], many[2]]
+    view.do("turn", page=2)
+    assert set(ids(view)) == {many[n] for n in range(0, 45, 9)}  # those that have none
     view.do("order", by="acuracy", down=True)
     assert "unknown field of a run 'acuracy': did you mean accuracy?" in view.problem
     view.do("show_columns", columns=["same", "opt"])
@@ -114,7 +116,20 @@ def test_those_selected_are_compared(many: list[str]) -> None:
     assert "unknown axis of numbers 'opt'" in view.problem
     view.do("select", runs=["nobody"])
     assert "unknown run 'nobody'" in view.problem
-    assert len(view.shown["picked"]) == 3
+    assert view.shown["selected"] == 3
+
+
+def test_they_are_ticked_page_by_page(many: list[str]) -> None:
+    view = RunsView()
+    view.do("tick", runs=[many[44], many[43]], on=True)
+    view.do("turn", page=1)
+    assert (view.shown["picked"], view.shown["selected"]) == ([], 2)
+    view.do("tick", runs=ids(view), on=True)
+    assert (view.shown["picked"], view.shown["selected"]) == (ids(view), 22)
+    view.do("tick", runs=[many[44], many[24]], on=False)
+    assert view._picked == [many[43], *many[23:4:-1]]
+    view.do("tick", runs=["nobody"], on=True)
+    assert "unknown run 'nobody'" in view.problem
 
 
 def test_a_drag_along_an_axis_narrows_them_down(many: list[str]) -> None:
@@ -130,6 +145,73 @@ def test_a_drag_along_an_axis_narrows_them_down(many: list[str]) -> None:
         conditions_within([Axis("opt", words=("adam", "sgd"))], "opt", 0, 1)
 
 
+def test_what_was_narrowed_is_narrowed_again(many: list[str]) -> None:
+    view = RunsView()
+    view.do("find", where="lr<=0.1")
+    view.do("select", runs=[many[4], many[14], many[24], many[44]])
+    view.do("narrow", axis="accuracy", low=0.1, high=1.0)
+    assert (view.shown["where"], view.shown["selected"]) == ("lr<=0.1, accuracy>=0.17778", 3)
+    view.do("narrow", axis="accuracy", low=0.3, high=0.9)  # from 14 to 44 of 45
+    assert view.shown["where"] == "lr<=0.1, accuracy>=0.51111, accuracy<=0.91111"
+    assert (view.shown["picked"], view._picked) == ([many[24]], [many[24]])
+
+
+def test_a_drag_finds_what_crosses_there_of_many_selected() -> None:
+    for n in range(300):
+        accuracy = n / 10_000 if n < 200 else 5 + n
+        write(f"20260101-00{n // 60:02d}{n % 60:02d}-a-{n:04x}", metrics={"accuracy": accuracy})
+    view = RunsView()
+    view.do("select", runs=[run.id for run in list_runs()])
+    part = view.shown["part"]
+    assert (len(part["lines"]), part["whose"]) == (200, "the first 200 of 300 selected runs")
+    view.do("narrow", axis="accuracy", low=0.0, high=0.5)
+    assert (view.shown["where"], view.shown["found"]) == ("accuracy<=0.00995", 100)
+    assert view.shown["part"]["whose"] == "100 selected runs"
+    view.do("select", runs=[])
+    assert view.shown["part"]["whose"] == "100 runs found"
+
+
+def test_figures_that_are_much_alike_are_told_apart() -> None:
+    for n, rmse in enumerate((123456, 123460, 123466)):
+        write(f"20260101-000000-a-{n:04x}", metrics={"rmse": rmse})
+    view = RunsView()
+    (axis,) = view.shown["part"]["axes"]
+    marks = ["123456", "123458.5", "123461", "123463.5", "123466"]
+    assert [text for _, text in axis["marks"]] == marks
+    view.do("narrow", axis="rmse", low=0.1, high=0.9)
+    assert view.shown["where"] == "rmse>=123457, rmse<=123465"
+    assert ids(view) == ["20260101-000000-a-0001"]
+    assert Axis.of("huge", [-1.7e308, 1.7e308]) is None
+
+
+ODD = ("a, b", "'c', d", 'say "e", \\', "(f", "g\nh", " i", "=j", "", "[k]", "True", "€, 😀")
+
+
+def test_words_are_found_whatever_is_in_them() -> None:
+    for n, word in enumerate(ODD):
+        write(f"20260101-000000-a-{n:04x}", parameters={"word": word})
+    write("20260101-000000-a-ffff", parameters={"word": [1, "m, n"]})
+    view = RunsView()
+    (axis,) = view.shown["part"]["axes"]
+    places = {line["run"]: line["places"][0] for line in view.shown["part"]["lines"]}
+    for run, place in places.items():
+        view.do("find", where="")
+        view.do("narrow", axis=axis["name"], low=place - 0.01, high=place + 0.01)
+        assert (ids(view), view.shown["refused"], view.problem) == ([run], "", "")
+        view.do("find", where=f"{view.shown['where']}, seconds>0")
+        assert ids(view) == [run]
+
+
+def test_lines_are_coloured_by_the_metric_that_most_have(many: list[str]) -> None:
+    for n in range(2):  # the oldest, whose metric comes last
+        write(f"20250101-000000-c-{n:04x}", metrics={"r2": 0.1 + n}, parameters={"lr": 1.0})
+    part = RunsView().shown["part"]
+    assert (part["colours"], part["colour"]) == (["lr", "accuracy", "r2"], "accuracy")
+    view = RunsView()
+    view.do("find", where="r2>0")
+    assert view.shown["part"]["colour"] == "r2"
+
+
 def test_values_have_their_place_on_an_axis() -> None:
     axis = Axis.of("lr", [0.001, None, 1.0])
     assert axis is not None
@@ -137,6 +219,7 @@ def test_values_have_their_place_on_an_axis() -> None:
     assert [text for _, text in axis.marks()] == ["0.001", "0.00562", "0.0316", "0.178", "1"]
     assert Axis.of("n", [3, 3, None]) is None
     assert Axis.of("name", [str(n) for n in range(40)]) is None
+    assert Axis.of("text", ["a" * 201, "b" * 201]) is None
     words = Axis.of("flag", [True, False, None])
     assert words is not None
     assert (words.words, words.place(True)) == (("False", "True"), 1.0)
@@ -149,10 +232,9 @@ def test_new_runs_appear_and_those_that_go_are_gone(many: list[str]) -> None:
     write(new, metrics={"accuracy": 1.0}, error=None, cells=[], given=[])
     (home() / "runs" / many[0] / "run.json").unlink()
     looked(view)
-    assert (ids(view)[0], view.shown["total"], view.shown["picked"]) == (new, 45, [many[1]])
+    assert (ids(view)[0], view.shown["total"], view._picked) == (new, 45, [many[1]])
     assert view.shown["notebooks"] == ["a", "b", "c"]
     told = view.shown
-    assert view.look()  # too soon after the last one
     looked(view)
     assert view.shown is told  # nothing is told where nothing is new
 
@@ -164,8 +246,21 @@ def test_whatever_is_shown_is_small_and_plain(many: list[str]) -> None:
         view.do("open_tab", tab=tab)
         assert view.problem == ""
         assert len(json.dumps(view.shown, allow_nan=False)) < 30_000
+    view.do("select", runs=many)
+    assert (len(view.shown["picked"]), view.shown["selected"]) == (20, 45)
     view.do("open_tab", tab="rest")
     assert "unknown part of the view 'rest'" in view.problem
+
+
+def test_long_texts_are_cut() -> None:
+    for n, text in enumerate(("a" * 12_000, "b" * 2_000)):
+        write(f"20260101-000000-a-{n:04x}", parameters={"text": text}, error=None, cells=[])
+    view = RunsView()
+    view.do("open_run", run=list_runs()[0].id)
+    assert view.shown["columns"][0] == "text"
+    assert view.shown["rows"][1]["values"][0] == "a" * 199 + "…"
+    assert view.shown["part"]["parameters"] == [["text", "a" * 199 + "…", False]]
+    assert len(json.dumps(view.shown)) < 5_000
 
 
 def test_curves_of_trainings_and_of_what_cells_recorded(tmp_path: Path) -> None:
@@ -181,6 +276,18 @@ def test_curves_of_trainings_and_of_what_cells_recorded(tmp_path: Path) -> None:
     assert (short["name"], short["step"]) == (runs[0].id[-4:], 12)
     assert recorded["rows"] == [{"step": 0, "loss": 1.0}, {"step": 1, "loss": 0.5}]
     assert recorded["curves"] == {}
+
+
+def test_of_runs_with_several_trainings_each_has_its_first_curve(tmp_path: Path) -> None:
+    many = FIT + "for i in range(7):\n    wb.fit(model, data, steps=2, name=f'then-{i}')\n"
+    fitted = write_notebook(tmp_path / "fit.ipynb", many, parameters="n: int = 3")
+    runs = [execute(fitted, {}), execute(fitted, {})]
+    view = RunsView()
+    view.do("open_tab", tab="curves")
+    view.do("select", runs=[run.id for run in runs])
+    told = [one["name"] for one in view.shown["part"]["trainings"]]
+    names = ("short", "then-0", "then-1")
+    assert told == [f"{run.id[-4:]} {name}" for name in names for run in runs]
 
 
 def test_a_run_is_opened_verified_and_its_report_shown(tmp_path: Path) -> None:

@@ -181,7 +181,7 @@ def test_what_was_refused_or_failed_is_listed_as_it_comes() -> None:
 def test_it_is_silent_when_nothing_changes_and_quick_when_something_does(points: Service) -> None:
     view, told = view_of(points), []
     view.observe(lambda change: told.append(change["new"]), names="shown")
-    view.follow()
+    view.stay()
     time.sleep(1.5)
     assert told == []
     points.predict(POINTS[:4])
@@ -199,13 +199,12 @@ def test_it_is_silent_when_nothing_changes_and_quick_when_something_does(points:
 
 def test_nobody_looks_where_no_page_is(points: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     view = view_of(points)
+    view.do("stay")
     assert view.look()
-    monkeypatch.setattr(service_view, "_UNSEEN", 0)
-    view.follow()
+    monkeypatch.setattr(view, "_until", 0.0)
     once(lambda: not view.look() and view._watch._ended.is_set())
-    monkeypatch.setattr(service_view, "_UNSEEN", 600)
     points.predict(POINTS[:1])
-    view.do("watch")
+    view.do("stay")
     once(lambda: view.shown["traffic"]["requests"] == 1)
 
 
@@ -331,7 +330,7 @@ def test_a_service_that_is_lost_is_looked_for_a_while(
     remote = wb.connect(points.url, points.token)
     view = view_of(remote)
     points.stop()
-    view.follow()
+    view.stay()
     once(lambda: view.shown["state"] == "not reached")
     assert "does not answer" in view.shown["note"]
     assert view.look()

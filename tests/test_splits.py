@@ -11,10 +11,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from torch import nn
 
 from workbench.datasets.splits import Split, content_hash, cut, dataset
 from workbench.errors import RequestError
+from workbench.evaluation import Evaluation, evaluate
 from workbench.journal import read_lines
+from workbench.models import build
 
 X = [[0.0, 1.0], [1.0, 0.0], [1.0, 1.0]]
 
@@ -141,11 +144,48 @@ def test_a_dataset_is_noted_in_the_run(tmp_path: Path, monkeypatch: pytest.Monke
         ),
         ({"train": (["a", "b"], [0, 1])}, "inputs are not an array of numbers"),
         ({"train": (X, [0, 1, 0]), "validation": 3}, "cannot cut 3 rows off 3: pass 0 to 2"),
+        (
+            {"train": (X, [0, 1, 0]), "classes": ["cat", "dog", "cat"]},
+            r"2 classes are called 'cat': give each a name of its own by classes=\[\.\.\.\]",
+        ),
     ],
 )
 def test_data_that_cannot_be_is_refused(parts: dict[str, Any], message: str) -> None:
     with pytest.raises(RequestError, match=message):
         dataset("d", **parts)
+
+
+def test_rows_of_one_class_are_fine_where_there_are_others() -> None:
+    data = dataset("d", train=(X, [0, 1, 0]), test=(X, [1, 1, 1]))
+    assert data.test is not None
+    found = Evaluation.of(data.test, labels=[1, 1, 0])
+    assert (found.accuracy, found.confusion.tolist()) == (2 / 3, [[0, 0], [1, 2]])
+    assert dataset("d", train=(X, [0, 0, 0]), classes=["no", "yes"]).classes == ("no", "yes")
+
+
+def test_one_class_alone_can_be_looked_at_but_not_told_apart() -> None:
+    data = dataset("d", train=(X, ["cat"] * 3))
+    expected = (
+        r"needs two classes or more, found one alone, 'cat': name the others too by dataset\("
+    )
+    for ask in (
+        lambda: build("linear", data),
+        lambda: evaluate(nn.Linear(2, 1), data.train),
+        lambda: Evaluation.of(data.train, labels=["cat"] * 3),
+    ):
+        with pytest.raises(RequestError, match=expected):
+            ask()
+
+
+def test_every_part_has_the_names_of_the_columns() -> None:
+    frame = pd.DataFrame(X, columns=["width", "height"])
+    data = dataset("d", train=(frame, [0, 1, 0]), test=(X, [0, 1, 0]), validation=1)
+    assert data.validation is not None
+    assert data.test is not None
+    parts = (data, data.train, data.validation, data.test, data.test.rows(torch.tensor([2, 0])))
+    assert {part.features for part in parts} == {("width", "height")}
+    unnamed = dataset("d", train=(X, [0, 1, 0]), test=(X, [0, 1, 0]), validation=1)
+    assert (unnamed.features, unnamed.fingerprint) == ((), data.fingerprint)
 
 
 @pytest.mark.parametrize("held", [2, np.int64(2)])

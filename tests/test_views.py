@@ -84,13 +84,15 @@ class Page:
 
     def __init__(self, view: TrainingView, monkeypatch: pytest.MonkeyPatch) -> None:
         self.messages: list[Any] = []
+        self.count = 0
         monkeypatch.setattr(view, "send", lambda m, b: self.messages.append((m, b)))
         self.view = view
 
     def ask(self, **content: Any) -> Any:
-        self.view._answer(None, content, [])
-        json.dumps(self.messages[-1][0], allow_nan=False)
-        return self.messages[-1]
+        self.count += 1
+        self.view._answer(None, {"asker": "one", "number": self.count, **content}, [])
+        json.dumps([message for message, _ in self.messages], allow_nan=False)
+        return self.messages[-1] if self.messages else None
 
 
 def test_the_page_is_told_everything_when_it_asks(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,10 +152,26 @@ def test_what_cannot_be_done_is_said_in_the_view(monkeypatch: pytest.MonkeyPatch
     view = TrainingView([training])
     page = Page(view, monkeypatch)
     page.ask(ask="all")
-    view._answer(None, {"ask": "extend", "training": 0, "epochs": 1}, [])
+    page.ask(ask="extend", training=0, epochs="1")
     view.look()
     note = page.messages[-1][0]["trainings"][0]["note"]
     assert note.startswith("there is no model to go on with: keep that of training ")
+    for epochs, said in {"0": "0", "-5": "-5", "": "nothing", "many": "many"}.items():
+        page.ask(ask="extend", training=0, epochs=epochs)
+        view.look()
+        note = page.messages[-1][0]["trainings"][0]["note"]
+        assert note == f"extend by {said}: expected more than 0 epochs"
+
+
+def test_what_is_asked_again_is_done_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    training, _model = digits(epochs=1)
+    page = Page(TrainingView([training]), monkeypatch)
+    for _ in range(2):  # the first answer got lost
+        page.ask(ask="extend", training=0, epochs="1", number=1)
+        training.wait()
+    assert len(training.history.epochs) == 2
+    told, _ = page.ask(ask="all")
+    assert told["answered"] == {"one": 1}
 
 
 # --- going back
@@ -162,7 +180,7 @@ def test_what_cannot_be_done_is_said_in_the_view(monkeypatch: pytest.MonkeyPatch
 def asked(page: Page, seconds: float = 30, **content: Any) -> Any:
     """Let the page ask for something that takes a while; return how it stands afterwards."""
     heard = len(page.messages)
-    page.view._answer(None, content, [])
+    page.ask(**content)
     ends = time.monotonic() + seconds
     while time.monotonic() < ends:
         page.view.look()  # as the pump does too, at any time
@@ -254,7 +272,7 @@ def test_going_back_can_be_cancelled_and_one_thing_is_done_at_a_time(
     page = Page(view, monkeypatch)
     page.ask(ask="all")
     for ask in ("weights", "blame"):
-        view._answer(None, {"ask": ask, "training": 0, "step": 1_900}, [])
+        page.ask(ask=ask, training=0, step=1_900)
     once(lambda: view.look() and page.messages[-1][0]["trainings"][0]["rewind"]["done"])
     told = page.messages[-1][0]["trainings"][0]["rewind"]
     assert (told["doing"], told["of"]) == ("weights", 1_900)
@@ -298,8 +316,26 @@ def test_a_view_that_fails_does_not_stop_the_others(caplog: pytest.LogCaptureFix
         time.sleep(0.05)
         if looks.count("good") == 4:
             break
-    assert (looks.count("bad"), looks.count("good")) == (1, 4)
+    assert (looks.count("bad"), looks.count("good")) == (1, 4)  # it rests
     assert "a view could not be brought up to date" in caplog.text
+
+
+def test_a_view_that_failed_once_is_followed_on(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("workbench.widgets.pump._REST", (0.1, 0.1))
+    looks: list[bool] = []
+
+    class Shaky:
+        def look(self) -> bool:
+            looks.append(len(looks) == 1)
+            if looks[-1]:
+                raise OSError("the disk is not there")
+            return len(looks) < 4
+
+    follow(Shaky())
+    once(lambda: len(looks) == 4)
+    assert caplog.text.count("a view could not be brought up to date") == 1
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import mmap
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +20,15 @@ from torch import Tensor
 from workbench.errors import RequestError
 from workbench.types import JSON
 
-__all__ = ["IN_MEMORY", "Kind", "Preprocessing", "as_tensor", "check_finite", "is_mapped"]
+__all__ = [
+    "IN_MEMORY",
+    "Kind",
+    "Preprocessing",
+    "as_tensor",
+    "check_finite",
+    "check_several",
+    "is_mapped",
+]
 
 Kind = Literal["image", "table", "tensor"]
 
@@ -203,6 +211,23 @@ def check_finite(what: str, values: Tensor) -> None:
         f"{what} hold NaN or infinite values in {int(bad.sum())} of {len(bad)} rows, the first is "
         f"row {int(bad.nonzero()[0])}: drop those rows or fill them in"
     )
+
+
+def check_several(taker: str, classes: Sequence[str]) -> None:
+    """Raise where there is one class alone, and none to tell it from.
+
+    Args:
+        taker: what needs several, for the message.
+        classes: the names; none of a regression.
+
+    Raises:
+        RequestError: there is one.
+    """
+    if len(classes) == 1:
+        raise RequestError(
+            f"{taker} needs two classes or more, found one alone, {classes[0]!r}: name the others "
+            "too by dataset(..., classes=[...]), or give floats for a regression"
+        )
 
 
 def _chunks(rows: Tensor) -> Iterator[Tensor]:

@@ -49,6 +49,21 @@ def test_augmentation_and_statistics_of_images(lab: Lab) -> None:
     assert notebook.evaluate("view.shown['augment']") == ["cutout", "mirror"]
 
 
+def test_a_column_of_very_many_is_called_by_its_name(lab: Lab) -> None:
+    notebook = lab.open(
+        "# %%\nimport torch\nimport workbench as wb\nrows = torch.rand(20, 300)\n"
+        "view = wb.dataset('many', train=(rows, torch.arange(20) % 2)).show()\nview"
+    )
+    notebook.run(0)
+    face = notebook.output(0).locator(".wb-dataset")
+    face.get_by_role("button", name="Statistics").click()
+    expect(face.locator("caption")).to_have_text("The first 100 of 300 columns")
+    face.get_by_role("searchbox", name="Column").fill("x222")
+    face.get_by_role("searchbox", name="Column").press("Enter")
+    expect(face.locator("figcaption").first).to_contain_text("Values of x222")
+    lab.check_accessibility(face)
+
+
 def test_a_table_in_both_themes_and_after_a_reload(lab: Lab) -> None:
     notebook, face = shown(lab, "breast_cancer")
     face.get_by_role("button", name="Statistics").click()

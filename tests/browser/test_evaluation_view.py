@@ -25,6 +25,23 @@ view
 """
 
 
+MANY = """
+# %%
+import torch
+import workbench as wb
+draw = torch.Generator().manual_seed(0)
+targets = torch.randint({n}, ({rows},), generator=draw)
+names = [f"class {{i}}" for i in range({n})]
+data = wb.dataset("many", train=(torch.rand({rows}, 4, generator=draw), targets), classes=names)
+chances = torch.randn({rows}, {n}, generator=draw)
+chances[torch.arange({rows}), targets] += 3
+evaluation = wb.evaluation.Evaluation.of(data.train, probabilities=chances.softmax(1))
+# %%
+view = evaluation.show()
+view
+"""
+
+
 def shown(lab: Lab, name: str, other: str = "") -> tuple[LabNotebook, Locator]:
     notebook = lab.open(SHOW.format(name=name, other=other))
     notebook.run(0)
@@ -129,6 +146,31 @@ def test_each_class_has_its_curves(lab: Lab) -> None:
     expect(face.get_by_role("img", name="ROC curve of 3")).to_be_visible()
     expect(face.get_by_role("combobox")).to_have_value("3")
     assert notebook.evaluate("view.shown['of']") == "3"
+
+
+def test_of_many_classes_a_part_is_shown_and_every_one_is_found(lab: Lab) -> None:
+    notebook = lab.open(MANY.format(n=120, rows=4000))
+    notebook.run_all()
+    face = face_of(notebook)
+    expect(face.locator("figcaption")).to_contain_text(
+        "The 30 of 120 classes that are confused most"
+    )
+    expect(face.locator(".wb-matrix tbody tr")).to_have_count(30)
+    i, j, n = notebook.evaluate("view.shown['pairs'][0]")
+    face.locator(f"[data-cell='{i} {j}']").click()
+    assert opened(notebook) == ["cell", [i, j], n]
+    face.locator(f"[data-cell='{i} {j}']").press("ArrowLeft")
+    expect(face.locator("[data-cell]:focus")).to_have_attribute("data-cell", re.compile(f"^{i} "))
+    lab.check_accessibility(face)
+    part(face, "Classes")
+    expect(face.locator("caption")).to_have_text("Scores of each class · page 1 of 2 · 120 classes")
+    face.get_by_role("button", name="Next").press("Enter")
+    expect(face.locator("tbody th").last).to_have_text("class 119")
+    part(face, "Curves")
+    face.get_by_role("combobox").select_option("class 77")
+    area = notebook.evaluate("evaluation.roc_auc('class 77')")
+    expect(face.get_by_role("img", name=f"ROC curve of class 77: area {area:.3g}")).to_be_visible()
+    lab.check_accessibility(face)
 
 
 def test_a_threshold_is_dragged_typed_and_taken_back(lab: Lab) -> None:

@@ -11,6 +11,13 @@ from writing import write_notebook
 
 from browser.lab import Lab
 
+HIDDEN = """
+# %%
+import os
+import workbench as wb
+os.environ["WORKBENCH_HOME"] = os.path.abspath(".home")  # which Jupyter does not serve
+wb.widgets.home()
+"""
 LESSONS = Path(__file__).parents[2] / "notebooks"
 SHOW = """
 # %%
@@ -73,6 +80,31 @@ def test_a_model_is_served_by_a_click_and_watched(lab: Lab) -> None:
     face.get_by_role("button", name="Watch net").press("Enter")
     expect(panel.locator(".wb-state")).to_have_text("running")
     lab.check_accessibility(face)
+
+
+def test_a_notebook_is_set_up_run_and_opened_from_home(lab: Lab) -> None:
+    write_notebook(lab.folder / "tiny.ipynb", "import workbench as wb\nwb.record('twice', 2 * n)",
+                   parameters="n: int = 3  # 1 <= n <= 9")  # fmt: skip
+    notebook = lab.open(HIDDEN)
+    notebook.run(0)
+    face = notebook.output(0).locator(".wb-home")
+    face.get_by_role("button", name="Run tiny").click()
+    form = face.locator(".wb-form")
+    form.get_by_label("n", exact=True).fill("5")
+    form.get_by_role("button", name="Run", exact=True).dblclick()
+    expect(form.locator(".wb-work")).to_have_count(1)
+    expect(form.locator(".wb-work .wb-state")).to_have_text("done", timeout=60_000)
+    recent = face.get_by_role("region", name="Recent runs")
+    expect(recent).to_contain_text("twice 10")
+    recent.get_by_role("button", name="Open run").click()
+    expect(form).to_have_count(0)
+    runs = face.locator(".wb-runs")
+    expect(runs.get_by_role("button", name="Verify")).to_be_visible()
+    lab.check_accessibility(face)
+    name = notebook.evaluate("wb.list_runs()[0].id") + ".ipynb"
+    runs.get_by_role("button", name="Open a copy").click()
+    selected(notebook.page, name)
+    assert (lab.folder / "runs" / name).exists()
 
 
 def test_workbench_lab_opens_home_and_has_a_tile(browser: Browser, tmp_path: Path) -> None:

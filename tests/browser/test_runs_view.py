@@ -51,8 +51,11 @@ def ids(face: Locator) -> Locator:
 def test_runs_are_found_sorted_and_turned_over(lab: Lab) -> None:
     notebook, face = shown(lab)
     expect(ids(face)).to_have_count(20)
-    button(face, "Last").click()
+    told = face.get_by_role("status").first
+    told.evaluate("element => (element.isSame = true)")
+    button(face, "Last").press("Enter")
     expect(ids(face)).to_have_count(5)
+    expect(face.locator(":focus")).to_be_enabled()  # another one, since there is no next page
     button(face, "Sort by accuracy").press("Enter")
     expect(ids(face).first).to_have_text("002c")
     button(face, "Sort by accuracy").press("Enter")  # the keyboard stays on it
@@ -63,7 +66,8 @@ def test_runs_are_found_sorted_and_turned_over(lab: Lab) -> None:
     face.get_by_role("combobox", name="State").select_option("done")
     face.get_by_label("Where").fill("accuracy>=0.5, opt=sgd")
     face.get_by_label("Where").press("Enter")
-    expect(face.get_by_role("status").first).to_have_text("3 found of 45")
+    expect(told).to_have_text("3 found of 45")
+    assert told.evaluate("element => element.isSame")  # so what has not changed is not said again
     face.get_by_label("Where").fill("accuracy")
     face.get_by_label("Where").press("Enter")
     expect(face.get_by_role("alert")).to_contain_text("condition 'accuracy' is not understood")
@@ -82,8 +86,9 @@ def test_some_are_selected_compared_and_narrowed_down(lab: Lab) -> None:
     for run in ("a-002c", "b-002b", "a-0028"):  # faster than the kernel answers
         face.get_by_role("checkbox", name=run).check()
     expect(face.locator(".wb-parallels path")).to_have_count(3)
+    expect(face.get_by_text("3 selected runs; drag along an axis")).to_be_visible()
     face.get_by_role("combobox", name="Colour").select_option("lr")
-    assert len(notebook.evaluate("view.shown['picked']")) == 3
+    assert notebook.evaluate("view.shown['selected']") == 3
     lab.check_accessibility(face)
     button(face, "Clear selection").click()
     expect(face.locator(".wb-parallels path")).to_have_count(45)
@@ -103,6 +108,23 @@ def test_some_are_selected_compared_and_narrowed_down(lab: Lab) -> None:
     notebook.reload()
     face = notebook.output(0).locator(".wb-runs")
     expect(face.locator(".wb-parallels path")).to_have_count(20)
+    lab.check_accessibility(face)
+
+
+@pytest.mark.usefixtures("_many")
+def test_rows_stay_where_they_are_scrolled_to_and_show_what_is_open(lab: Lab) -> None:
+    notebook, face = shown(lab)
+    table = face.locator(".wb-found .wb-tables")
+    table.evaluate("table => { table.style.width = '320px'; table.scrollLeft = 150; }")
+    face.get_by_role("checkbox", name="a-002c").check()
+    expect(face.get_by_text("1 selected", exact=True)).to_be_visible()
+    assert table.evaluate("table => table.scrollLeft") == 150
+    opener = button(face, "Open 002b of b")
+    inside = "([one, other]) => one.getBoundingClientRect().x >= other.getBoundingClientRect().x"
+    assert notebook.page.evaluate(inside, [opener.element_handle(), table.element_handle()])
+    opener.press("Enter")
+    expect(opener).to_have_attribute("aria-pressed", "true")
+    expect(face.locator(".wb-id")).to_be_in_viewport()
     lab.check_accessibility(face)
 
 
@@ -127,12 +149,13 @@ def test_new_runs_appear_are_stopped_and_resumed(lab: Lab) -> None:
 
 def test_curves_lie_over_each_other(lab: Lab) -> None:
     notebook = write_notebook(lab.folder / "fit.ipynb", FIT, parameters="n: int = 30")
+    recorded = execute(tiny_notebook(lab.folder), {})
     runs = [execute(notebook, {"n": n}) for n in (12, 30)]
     opened, face = shown(lab)
     button(face, "Curves").click()
     loss = face.locator("canvas").first
     expect(face.locator(".wb-legend li")).to_have_text(
-        [f"{r.id[-4:]} training" for r in runs[::-1]]
+        [f"{r.id[-4:]} training" for r in (*runs[::-1], recorded)]
     )
     loss.press("Home")
     expect(face.locator(".wb-tip").first).to_contain_text("step 1")
@@ -141,6 +164,9 @@ def test_curves_lie_over_each_other(lab: Lab) -> None:
     face.get_by_role("checkbox", name=runs[0].id).check()
     expect(face.locator(".wb-legend li")).to_have_text(["training"])
     assert opened.evaluate("view.shown['part']['selected']") == 1
+    face.get_by_role("checkbox", name=runs[0].id).uncheck()
+    face.get_by_role("checkbox", name=recorded.id).check()
+    expect(loss).to_have_attribute("aria-label", "Loss by step: training 0.5")
     lab.check_accessibility(face)
 
 
@@ -160,8 +186,9 @@ def test_a_run_is_opened_verified_reported_and_promoted(lab: Lab) -> None:
     report = face.frame_locator("iframe")
     expect(report.get_by_role("heading", name="Provenance")).to_be_visible()
     lab.check_accessibility(face)
-    button(face, "Close report").click()
+    button(face, "Close report").press("Enter")
     expect(face.locator("iframe")).to_have_count(0)
+    expect(face.locator(":focus")).to_have_count(1)
     assert Path(face.get_by_label("the text").input_value()) == home() / "runs" / run.id
     face.get_by_role("link", name="Open notebook").click()
     expect(notebook.page.get_by_text("# Parameters of this run").first).to_be_visible()

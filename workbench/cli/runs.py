@@ -141,11 +141,13 @@ def _runs(
 ) -> None:
     """List the runs, oldest first."""
     from workbench.runs import list_runs
-    from workbench.runs.queries import pick
+    from workbench.runs.queries import check_known, pick
 
     conditions = [*(where or ()), *([f"notebook={Path(notebook).stem}"] if notebook else ())]
     conditions += [f"state={state}"] if state else []
-    runs = pick(list_runs(), conditions, sort)
+    found = list_runs()
+    check_known(found, conditions)
+    runs = pick(found, conditions, sort)
     runs = runs[-last:] if last else runs
     if as_json:
         records = [{"folder": str(run.folder), **run.record} for run in runs]

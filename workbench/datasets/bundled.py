@@ -5,6 +5,7 @@ Each has a test split that is cut off once, stratified by class, the same on eve
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -35,14 +36,14 @@ def breast_cancer() -> Dataset:
     from sklearn.datasets import load_breast_cancer
 
     found = load_breast_cancer()
-    classes = tuple(str(name) for name in found.target_names)
-    rows = Split(_floats(found.data), torch.from_numpy(found.target).long(), classes)
+    classes = _names(found.target_names)
+    targets = torch.from_numpy(found.target).long()
+    rows = Split(_floats(found.data), targets, classes, _names(found.feature_names))
     return _made(
         *("breast_cancer", rows, 114),
         about="569 breast masses with 30 measures of their cell nuclei, malignant or benign",
         source="the UCI set Breast Cancer Wisconsin (Diagnostic)",
         licence="CC BY 4.0, as the UCI repository states",
-        features=found.feature_names,
     )
 
 
@@ -51,18 +52,17 @@ def diabetes() -> Dataset:
     from sklearn.datasets import load_diabetes
 
     found = load_diabetes(scaled=False)
+    features = _names(found.feature_names)
+    rows = Split(_floats(found.data), _floats(found.target), features=features)
     return _made(
-        *("diabetes", Split(_floats(found.data), _floats(found.target)), 88),
+        *("diabetes", rows, 88),
         about="442 patients with 10 measures in raw units, and the disease a year later",
         source="Efron, Hastie, Johnstone and Tibshirani (2004), Least Angle Regression",
         licence="not stated by its authors",
-        features=found.feature_names,
     )
 
 
-def _made(
-    name: str, rows: Split, test: int, *, about: str, source: str, licence: str, features: Any = ()
-) -> Dataset:
+def _made(name: str, rows: Split, test: int, *, about: str, source: str, licence: str) -> Dataset:
     train, held = cut(rows, test)
     how = "stratified by class" if rows.classes else "at random"
     card = Card(
@@ -71,7 +71,11 @@ def _made(
         licence=licence,
     )
     content = content_hash(rows.inputs, rows.targets)
-    return Dataset(name, train, None, held, content, card, tuple(map(str, features)))
+    return Dataset(name, train, None, held, content, card)
+
+
+def _names(given: Iterable[Any]) -> tuple[str, ...]:
+    return tuple(map(str, given))
 
 
 def _floats(values: Any) -> Tensor:

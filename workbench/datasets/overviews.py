@@ -23,7 +23,7 @@ _COMPARE: Mapping[str, Callable[[Any, float], Any]] = {
     "<=": operator.le, ">=": operator.ge, "!=": operator.ne,
     "==": operator.eq, "=": operator.eq, "<": operator.lt, ">": operator.gt,
 }  # fmt: skip
-_CHUNK = 4096  # rows that are turned into floats at once
+_CHUNK = 2**24  # values that are turned into floats at once
 
 
 def parts(data: Dataset) -> dict[str, Split]:
@@ -33,14 +33,19 @@ def parts(data: Dataset) -> dict[str, Split]:
 
 
 def is_image(split: Split) -> bool:
-    """Return whether the rows are images: uint8, shaped (rows, height, width[, channels])."""
-    return split.inputs.dtype == torch.uint8 and split.inputs.ndim in (3, 4)
+    """Return whether a page can show the rows: uint8, shaped (rows, height, width[, 1 or 3])."""
+    shape = split.inputs.shape[1:]
+    seen = len(shape) == 2 or (len(shape) == 3 and shape[2] in (1, 3))
+    return seen and split.inputs.dtype == torch.uint8
 
 
-def column_names(data: Dataset) -> list[str]:
-    """Return what the columns of a table are called, by number where they have no names."""
-    width = data.train.inputs[0].numel()
-    return list(data.features) or [f"x{i}" for i in range(width)]
+def column_names(features: Sequence[str], n: int) -> list[str]:
+    """Return what the `n` columns of a table are called: `x1` and so on where they have no names.
+
+    >>> column_names((), 2)
+    ['x1', 'x2']
+    """
+    return list(features) or [f"x{number}" for number in range(1, n + 1)]
 
 
 def find_rows(
@@ -85,8 +90,13 @@ def balance(data: Dataset) -> pd.DataFrame:
 
 
 def statistics(split: Split, columns: Sequence[str]) -> pd.DataFrame:
-    """Return mean, sd, min, median and max of each column of a table, a row a column."""
-    rows = split.inputs.reshape(len(split), -1).double().numpy()
+    """Return mean, sd, min, median and max of the first columns of a table, a row a column.
+
+    Args:
+        split: of the table.
+        columns: what these first columns are called.
+    """
+    rows = split.inputs.reshape(len(split), -1)[:, : len(columns)].double().numpy()
     return pd.DataFrame(
         {
             "mean": rows.mean(0),
@@ -99,14 +109,20 @@ def statistics(split: Split, columns: Sequence[str]) -> pd.DataFrame:
     )
 
 
-def mean_images(split: Split) -> dict[str, Tensor]:
-    """Return the mean image of each class that has rows, float32 shaped as an image."""
-    sums = torch.zeros(max(1, len(split.classes)), *split.inputs.shape[1:])
+def mean_images(split: Split, classes: int) -> dict[str, Tensor]:
+    """Return the mean image of each of the first classes that has rows, float32 as an image.
+
+    Args:
+        split: of images.
+        classes: how many of them at most; where there are none, all rows count as one.
+    """
+    names = split.classes[:classes] or ("all",)
+    sums = torch.zeros(len(names), *split.inputs.shape[1:])
     targets = split.targets if split.classes else torch.zeros(len(split), dtype=torch.long)
-    for rows, of in zip(split.inputs.split(_CHUNK), targets.split(_CHUNK), strict=True):
-        sums.index_add_(0, of, rows.float())
-    counts = torch.bincount(targets, minlength=len(sums))
-    names = split.classes or ("all",)
+    wanted = (targets < len(names)).nonzero()[:, 0]
+    for rows in wanted.split(max(1, _CHUNK // split.inputs[0].numel())):
+        sums.index_add_(0, targets[rows], split.inputs[rows].float())
+    counts = torch.bincount(targets[wanted], minlength=len(sums))
     return {name: sums[i] / counts[i] for i, name in enumerate(names) if counts[i]}
 
 
@@ -125,6 +141,6 @@ def _named(split: Split, text: str) -> Tensor:
     if not found:
         raise RequestError(
             f"nothing is called {text!r}: search for a row's number, a part of a class's name, or "
-            "a condition such as 'x0 > 1.5'"
+            "a condition such as 'x1 > 1.5'"
         )
     return torch.isin(split.targets, torch.tensor(found))

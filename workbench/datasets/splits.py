@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from numbers import Integral
@@ -50,12 +51,14 @@ class Split:
         inputs: raw rows, shaped (rows, ...); images are uint8 (rows, height, width[, channels]).
         targets: int64 class indices shaped (rows,), or float32 shaped (rows,) or (rows, outputs).
         classes: names in the order of the indices; empty for regression.
+        features: names of a table's columns in order; empty where they have none.
         mapped: whether the inputs lie in a file, so that many of them are copied into a file too.
     """
 
     inputs: Tensor = field(repr=False)
     targets: Tensor = field(repr=False)
     classes: tuple[str, ...] = ()
+    features: tuple[str, ...] = field(default=(), repr=False)
     mapped: bool = field(default=False, repr=False)
 
     def __len__(self) -> int:
@@ -65,7 +68,7 @@ class Split:
         """Return the rows at `indices`, shaped (n,), in that order, as a split of their own."""
         large = self.mapped and len(indices) * self.inputs[0].nbytes > IN_MEMORY
         inputs = _gathered(self.inputs, indices) if large else self.inputs[indices]
-        return Split(inputs, self.targets[indices], self.classes, large)
+        return Split(inputs, self.targets[indices], self.classes, self.features, large)
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +82,6 @@ class Dataset:
         test: the part that is reported, or None.
         fingerprint: SHA-256 of the content and of how it was cut; equal data, equal fingerprint.
         card: what it is, where it comes from, its licence.
-        features: names of a table's columns in order; empty where they have none.
     """
 
     name: str
@@ -88,12 +90,16 @@ class Dataset:
     test: Split | None
     fingerprint: str
     card: Card
-    features: tuple[str, ...] = ()
 
     @property
     def classes(self) -> tuple[str, ...]:
         """The class names in the order of the targets; empty for regression."""
         return self.train.classes
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """The names of a table's columns in order; empty where they have none."""
+        return self.train.features
 
     @property
     def task(self) -> Task:
@@ -157,7 +163,8 @@ def dataset(
 
     Raises:
         RequestError: a part cannot be read, inputs and targets differ in length, shapes differ
-            between parts, a value is missing or no number, or a class has no name.
+            between parts, a value is missing or no number, or a class has no name, or that of
+            another.
         SourceError: the decoded images of a folder, or a part that was cut off a memory map, cannot
             be kept on the disk.
 
@@ -175,7 +182,9 @@ def dataset(
     if known:
         rows = {key: _named(part, rows["train"].classes, known) for key, part in rows.items()}
     names = _class_names([part.targets for part in rows.values()], known)
-    parts = {key: _split(key, part, names, indexed=known is not None) for key, part in rows.items()}
+    _check_names(names)
+    features, indexed = rows["train"].features, known is not None
+    parts = {key: _split(key, rows[key], names, features, indexed=indexed) for key in rows}
     for key, part in parts.items():
         if part.inputs.shape[1:] != parts["train"].inputs.shape[1:]:
             raise RequestError(
@@ -192,7 +201,6 @@ def dataset(
         test=parts.get("test"),
         fingerprint=_fingerprint(parts, {"validation": n_held or None}),
         card=card or Card(description=f"{name}, {rows['train'].origin}"),
-        features=rows["train"].features,
     )
     journal.note("load", dataset=name, fingerprint=made.fingerprint)
     return made
@@ -352,6 +360,14 @@ def _class_names(targets: list[Any], given: Sequence[str] | None) -> tuple[str, 
     return tuple(map(str, found))
 
 
+def _check_names(classes: tuple[str, ...]) -> None:
+    for name, n in Counter(classes).most_common(1):
+        if n > 1:
+            raise RequestError(
+                f"{n} classes are called {name!r}: give each a name of its own by classes=[...]"
+            )
+
+
 def _values(targets: Any) -> list[Any]:
     """Return the different values of an array, without a list of millions of numbers."""
     few = targets if targets.dtype.kind == "O" else np.unique(targets)
@@ -367,7 +383,9 @@ def _check_indices(found: list[int], n: int) -> None:
         )
 
 
-def _split(key: str, rows: Rows, classes: tuple[str, ...], *, indexed: bool) -> Split:
+def _split(
+    key: str, rows: Rows, classes: tuple[str, ...], features: tuple[str, ...], *, indexed: bool
+) -> Split:
     """Return a checked part; `indexed` says that its targets are indices of the classes already."""
     inputs, targets = as_tensor(rows.inputs), _targets(key, rows.targets, classes, indexed=indexed)
     if len(inputs) != len(targets) or len(inputs) == 0:
@@ -377,7 +395,7 @@ def _split(key: str, rows: Rows, classes: tuple[str, ...], *, indexed: bool) -> 
         )
     check_finite(f"inputs of {key}", inputs)
     check_finite(f"targets of {key}", targets)
-    return Split(inputs, targets, classes, is_mapped(rows.inputs))
+    return Split(inputs, targets, classes, features, is_mapped(rows.inputs))
 
 
 def _targets(key: str, given: Any, classes: tuple[str, ...], *, indexed: bool) -> Tensor:

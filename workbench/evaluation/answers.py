@@ -16,6 +16,7 @@ from workbench.datasets import Dataset, Split
 from workbench.errors import RequestError
 from workbench.evaluation.given import given_labels, given_probabilities, given_values
 from workbench.evaluation.inference import decide, probabilities
+from workbench.preprocessing import check_several
 from workbench.types import Task
 
 __all__ = ["Answers", "checked_split"]
@@ -172,6 +173,11 @@ class Answers:
         second = self.outputs
         return torch.cat([1 - second, second], dim=1) if second.shape[1] == 1 else second
 
+    @cached_property
+    def _strange(self) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """Which rows have a chance that is not finite."""
+        return np.flatnonzero(~np.isfinite(self._every_chance.numpy()).all(1))
+
     def _row_losses(self) -> Tensor:
         """Return the cross-entropy of each row in nats, in double precision."""
         return F.cross_entropy(self._every_logit, self.targets, reduction="none")
@@ -179,13 +185,12 @@ class Answers:
     def _chances(self, what: str) -> _Floats:
         """Return the probability of every class, all known and finite, for `what`."""
         self._check_graded(what)
-        chances: _Floats = self._every_chance.numpy()
-        strange = np.flatnonzero(~np.isfinite(chances).all(1))
-        if len(strange):
+        if len(self._strange):
             raise RequestError(
-                f"{len(strange):,} of {len(self):,} rows were answered with what is not finite, "
-                f"first row {strange[0]}, so there is no {what}: find out why"
+                f"{len(self._strange):,} of {len(self):,} rows were answered with what is not "
+                f"finite, first row {self._strange[0]}, so there is no {what}: find out why"
             )
+        chances: _Floats = self._every_chance.numpy()
         return chances
 
     def _check_graded(self, what: str) -> None:
@@ -204,9 +209,10 @@ def checked_split(what: str, split: Any) -> Split:
     """Return a split that `what` can take.
 
     Raises:
-        RequestError: it is none.
+        RequestError: it is none, or has one class alone.
     """
     if isinstance(split, Split):
+        check_several(what, split.classes)
         return split
     hint = "pass data.test" if isinstance(split, Dataset) else "pass one of a dataset's splits"
     hint = "this dataset has no such split" if split is None else hint

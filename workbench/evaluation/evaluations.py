@@ -41,8 +41,8 @@ def evaluate(
             augmentation).
 
     Raises:
-        RequestError: `split` is not a split, its rows or classes are not the model's, or `mirror`
-            is asked of rows that are no images.
+        RequestError: `split` is not a split or has one class alone, its rows or classes are not the
+            model's, or `mirror` is asked of rows that are no images.
     """
     split = checked_split("evaluate", split)
     preprocessing = preprocessing_of(model, split.inputs)

@@ -18,7 +18,7 @@ from workbench.models.convnet import SIZES, ConvNet
 from workbench.models.lenet import LeNet
 from workbench.models.linear import Linear
 from workbench.models.mlp import MLP
-from workbench.preprocessing import Preprocessing
+from workbench.preprocessing import Preprocessing, check_several
 from workbench.types import JSON
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def build(
 
     Raises:
         RequestError: there is no such model, size or argument, an argument or the seed is not
-            what it should be, or the model cannot take such rows.
+            what it should be, the model cannot take such rows, or they are of one class alone.
 
     >>> from workbench.datasets import load
     >>> build("mlp", load("digits"), hidden=(16,)).layers
@@ -65,6 +65,7 @@ def build(
     if name not in BUILDERS:
         raise UnknownNameError("model", name, BUILDERS)
     check_seed(seed)
+    check_several("build", data.classes)
     own = _checked_sizes(name, sizes)
     preprocessing = Preprocessing.fitted(data.train.inputs, data.classes, data.features)
     example = data.train.inputs[:EXAMPLE_ROWS].clone()

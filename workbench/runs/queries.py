@@ -11,9 +11,9 @@ from typing import Any
 from workbench.errors import RequestError, UnknownNameError
 from workbench.runs.records import Run, RunList
 
-__all__ = ["pick"]
+__all__ = ["check_known", "field_of", "pick"]
 
-_FORM = re.compile(r"\s*([^\W\d][\w.]*)\s*(<=|>=|!=|==|=|<|>)\s*(.*\S)\s*")
+_FORM = re.compile(r"\s*([^\W\d][^<>=!]*?)\s*(<=|>=|!=|==|=|<|>)\s*(.*\S)\s*")
 _HOLDS: Mapping[str, Callable[[Any, Any], bool]] = {
     **{"<=": operator.le, ">=": operator.ge, "<": operator.lt, ">": operator.gt},
     **{"=": operator.eq, "==": operator.eq, "!=": operator.ne},
@@ -34,7 +34,8 @@ def pick(runs: RunList, where: Sequence[str], sort: str | None = None) -> RunLis
     Args:
         runs: oldest first.
         where: conditions on `id`, `state`, `notebook`, `started`, `seconds`, a parameter or a
-            metric, such as `"lr>0.01"`; a run that has no such field is left out.
+            metric, such as `"lr>0.01"` or `"words='a, b'"`; a run that has no such field is left
+            out.
         sort: a field, from the least to the largest; with `-` before it the other way round.
 
     Raises:
@@ -46,10 +47,37 @@ def pick(runs: RunList, where: Sequence[str], sort: str | None = None) -> RunLis
     if sort is None:
         return runs
     name = sort.removeprefix("-")
-    if len(runs) and all(_field(run, name) is None for run in runs):
+    if len(runs) and all(field_of(run, name) is None for run in runs):
         raise UnknownNameError("field of a run", name, _known(runs))
-    ordered = sorted(runs, key=lambda run: _sortable(_field(run, name)), reverse=name != sort)
+    ordered = sorted(runs, key=lambda run: _sortable(field_of(run, name)), reverse=name != sort)
     return RunList(ordered)
+
+
+def check_known(runs: RunList, where: Sequence[str]) -> None:
+    """Raise where a condition is not understood, or is one on a field that no run has.
+
+    Raises:
+        RequestError: so it is.
+    """
+    for text in where:
+        _condition(text)
+        match = _FORM.fullmatch(text)
+        name = match[1] if match else ""
+        plain = name.partition(".")[2] if name.startswith(("metrics.", "parameters.")) else name
+        if len(runs) and not {name, plain} & (known := _known(runs)):
+            raise UnknownNameError("field of a run", name, known)
+
+
+def field_of(run: Run, name: str) -> Any:
+    """Return a field of a run, or None: one of its own, a metric, or a parameter, in that order."""
+    if name in _FIELDS:
+        return _FIELDS[name](run)
+    kind, _, rest = name.partition(".")
+    if kind == "metrics" and rest:
+        return run.metrics.get(rest)
+    if kind == "parameters" and rest:
+        return run.parameters.get(rest)
+    return run.metrics.get(name, run.parameters.get(name))
 
 
 def _known(runs: RunList) -> set[str]:
@@ -65,13 +93,14 @@ def _condition(text: str) -> Callable[[Run], bool]:
         )
     name, sign, wanted = found.groups()
     value = _value(wanted)
+    words = value if isinstance(value, str) else wanted  # which may stand in quotes
 
     def holds(run: Run) -> bool:
-        given = _field(run, name)
+        given = field_of(run, name)
         if given is None:
             return value is None and sign in ("=", "==")
         try:
-            return _HOLDS[sign](given, wanted if isinstance(given, str) else value)
+            return _HOLDS[sign](given, words if isinstance(given, str) else value)
         except TypeError:
             return False
 
@@ -83,18 +112,6 @@ def _value(text: str) -> Any:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):
         return text
-
-
-def _field(run: Run, name: str) -> Any:
-    """Return a field of a run, or None: one of its own, a metric, or a parameter, in that order."""
-    if name in _FIELDS:
-        return _FIELDS[name](run)
-    kind, _, rest = name.partition(".")
-    if kind == "metrics" and rest:
-        return run.metrics.get(rest)
-    if kind == "parameters" and rest:
-        return run.parameters.get(rest)
-    return run.metrics.get(name, run.parameters.get(name))
 
 
 def _sortable(value: Any) -> tuple[int, float, str]:

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from workbench.pictures import Picture
     from workbench.widgets import ServiceView
 
-__all__ = ["Service", "serve"]
+__all__ = ["Service", "command_line", "serve"]
 
 _SHOWN = 300  # characters of an example in the command that is printed
 
@@ -251,7 +251,7 @@ class Service:
     def _curl(self) -> str:
         """Return a command that asks the service; the token stays out of what a notebook saves."""
         served = self._served
-        bearer = f'-H "Authorization: Bearer $({_command()} token {self.name})"'
+        bearer = f'-H "Authorization: Bearer $({command_line()} token {self.name})"'
         address = f"{self.url}/models/{self.name}/predict"
         if served.takes_images:
             kind = '-H "Content-Type: image/png"'
@@ -334,7 +334,7 @@ def _start(served: Served, asked: _Asked) -> Service:
         return Service(served, asked.server())
 
 
-def _command() -> str:
+def command_line() -> str:
     """Return how another shell calls the command line of this very environment and home."""
     found = shutil.which("workbench")
     command = "workbench" if found else f"{shlex.quote(sys.executable)} -m workbench"

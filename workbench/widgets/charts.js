@@ -25,6 +25,12 @@ function byEpoch({ rows }, name) {
   return held.map(({ step, [name]: y }) => ({ first: step, last: step, x: step, y: y ?? NaN }));
 }
 
+/** The points of the loss, of each step where there are such, else of each step that has one. */
+function lossesOf(training) {
+  if (training.curves.loss) return byStep(training, "loss");
+  return byEpoch(training, "loss").map((point) => ({ ...point, low: point.y, high: point.y }));
+}
+
 /** Exponentially smoothed, and corrected for the start at nothing; a gap stays a gap. */
 function smoothed(points, weight) {
   let [mean, mass] = [0, 0];
@@ -140,7 +146,7 @@ function openCharts(root, say, paint) {
   /** Draw the losses and the metric; returns the step their axes end on. */
   const draw = (trainings) => {
     const [name, end] = [metric.value, axisEnd(trainings)];
-    const loss = (training) => smoothed(byStep(training, "loss"), smoothing.valueAsNumber);
+    const loss = (training) => smoothed(lossesOf(training), smoothing.valueAsNumber);
     const band = 0.2 / Math.sqrt(trainings.length || 1); // how opaque: the more there are, the less
     const losses = curvesOf(trainings, "loss", loss, { band });
     const found = curvesOf(trainings, name, (t) => byEpoch(t, name), { dots: true });

@@ -4,7 +4,7 @@ export default face("dataset", (root, ask) => {
   const [about, parts, found] = [h("p", { class: "wb-muted" }), h("div", {}), h("div", {})];
   const controls = h("div", { class: "wb-line-up" });
   root.append(head, about, parts, controls, found);
-  const search = h("input", { type: "search", placeholder: "row, class, or x > 1.5" });
+  const search = h("input", { type: "search", placeholder: "row, class, or x1 > 1.5" });
   let now = {};
   const choose = (more) => {
     now = { ...now, ...more }; // at once: the next choice may come before the answer to this one
@@ -22,7 +22,7 @@ export default face("dataset", (root, ask) => {
     if (document.activeElement !== search) search.value = shown.search;
     keepFocus(root, () => {
       parts.replaceChildren(tabs(shown.tabs, shown.tab, (tab) => ask("open_tab", { tab }), "Parts"));
-      controls.replaceChildren(...controlsOf(shown, choose, search));
+      controls.replaceChildren(...narrowing(shown, choose, search));
       found.replaceChildren(...PARTS[shown.tab](shown, ask));
     });
   };
@@ -38,7 +38,7 @@ function sizes({ splits, shape, classes, fingerprint }) {
 }
 
 /** What narrows the rows down. */
-function controlsOf({ tab, splits, split, classes, of }, choose, search) {
+function narrowing({ tab, splits, split, classes, of }, choose, search) {
   const chosen = choice("Split", splits.map(([name]) => [name, name]), split, (to) => choose({ split: to }));
   if (tab === "balance") return [];
   if (tab === "statistics") return [chosen];
@@ -50,23 +50,30 @@ function controlsOf({ tab, splits, split, classes, of }, choose, search) {
 /** A page of rows: a grid of images, or a table to read. */
 function rowsOf(shown, ask) {
   const { rows, kind, found, page, pages, columns, more_columns: more } = shown;
-  const turn = (to) => ask("turn", { page: to });
-  const steps = [["First", 0], ["Previous", page - 1], ["Next", page + 1], ["Last", pages - 1]];
-  const pager = h("div", { class: "wb-line-up wb-pager" },
-    ...steps.map(([name, to]) => disabledIf(to < 0 || to >= pages || to === page, button(name, () => turn(to)))),
+  const turning = h("div", { class: "wb-line-up wb-pager" },
+    ...pager({ page, pages }, (to) => ask("turn", { page: to })),
     h("span", { class: "wb-muted", role: "status" },
       `page ${count(page + 1)} of ${count(pages)} · ${count(found)} rows found`));
-  if (!rows.length) return [h("p", { class: "wb-part" }, "No row is like that."), pager];
-  if (kind === "image") return [h("ul", { class: "wb-images" }, ...rows.map(imageOf)), pager];
+  if (!rows.length) return [h("p", { class: "wb-part" }, "No row is like that."), turning];
+  if (kind === "image") {
+    const images = rows.map((row) => imageOf(row, shown.pixels));
+    return [h("ul", { class: "wb-images" }, ...images), turning];
+  }
   const lines = rows.map(({ row, label, values }) => [count(row), label, ...values.map((v) => short(v, 4))]);
   const caption = more ? `Rows, and the first ${columns.length} of ${columns.length + more} columns` : "Rows";
-  return [scrolled(table(caption, ["row", "target", ...columns], lines), "Rows"), pager];
+  return [scrolled(table(caption, ["row", "target", ...columns], lines), "Rows"), turning];
 }
 
 /** One image with what it is. */
-function imageOf({ row, label, src }) {
-  const image = h("img", { src, alt: `row ${row}: ${label}`, title: `row ${count(row)}`, class: "wb-pixels" });
+function imageOf({ row, label, src }, pixels) {
+  const more = { alt: `row ${row}: ${label}`, title: `row ${count(row)}`, class: lookOf(pixels) };
+  const image = h("img", { src, ...more });
   return h("li", {}, image, h("span", {}, label));
+}
+
+/** How images are drawn: each pixel is seen, or they are smooth where they were made smaller. */
+function lookOf(pixels) {
+  return pixels ? "wb-pixels" : "";
 }
 
 /** How many rows of each class, or how the targets are distributed, in each split. */
@@ -89,13 +96,16 @@ function share(n, total) {
 
 /** What is usual: mean images and grey levels, or each column's figures and one's histogram. */
 function statisticsOf(shown, ask) {
-  const { means, edges, counts, pixels, table: lines, column, names } = shown;
+  const { means, edges, counts, table: lines, column, names, more_columns: more } = shown;
   if (means) {
+    const look = lookOf(shown.pixels);
     const items = Object.entries(means).map(([name, src]) =>
-      h("li", {}, h("img", { src, alt: `mean of ${name}`, class: "wb-pixels" }), h("span", {}, name)));
-    const [, mean, sd, top] = pixels;
+      h("li", {}, h("img", { src, alt: `mean of ${name}`, class: look }), h("span", {}, name)));
+    const [, mean, sd, top] = shown.values;
+    const all = shown.classes.length;
+    const each = all > shown.told ? `the first ${shown.told} of ${count(all)} classes` : "each class";
     return [
-      h("h3", {}, "Mean image of each class"), h("ul", { class: "wb-images" }, ...items),
+      h("h3", {}, `Mean image of ${each}`), h("ul", { class: "wb-images" }, ...items),
       h("p", {}, `Values: mean ${short(mean)}, standard deviation ${short(sd)}, largest ${short(top)}.`),
       histogram("Values of pixels", edges, counts, "value", 0),
     ];
@@ -104,11 +114,21 @@ function statisticsOf(shown, ask) {
     button(name, () => ask("examine", { column: name }), { "aria-pressed": String(name === column) }),
     ...values.map((value) => short(value, 4))]);
   const heads = ["column", "mean", "sd", "min", "median", "max"];
+  const all = names.length + more;
+  const caption = more ? `The first ${names.length} of ${count(all)} columns` : "Columns";
   return [
-    choice("Column", names.map((name) => [name, name]), column, (to) => ask("examine", { column: to })),
+    more ? columnField(shown, ask)
+      : choice("Column", names.map((name) => [name, name]), column, (to) => ask("examine", { column: to })),
     histogram(`Values of ${column}`, edges, counts, column, 0),
-    scrolled(table("Columns", heads, figures), "Columns"),
+    scrolled(table(caption, heads, figures), "Columns"),
   ];
+}
+
+/** A column of very many, by its name. */
+function columnField({ column }, ask) {
+  const field = h("input", { type: "search", value: column });
+  field.addEventListener("change", () => ask("examine", { column: field.value }));
+  return h("label", {}, "Column", field);
 }
 
 /** Bars of one distribution or of some, beneath each other. */
@@ -129,7 +149,7 @@ function histogram(title, edges, counts, label, colour) {
 }
 
 /** Some images as they are, and as they are seen in five epochs. */
-function variedOf({ known, augment, originals, labels, epochs }, ask) {
+function variedOf({ known, augment, originals, labels, epochs, pixels }, ask) {
   const toggle = (name) => {
     const element = h("input", { type: "checkbox" });
     element.checked = augment.includes(name);
@@ -138,7 +158,7 @@ function variedOf({ known, augment, originals, labels, epochs }, ask) {
     }));
     return h("label", {}, element, name);
   };
-  const image = (src, alt) => h("img", { src, alt, class: "wb-pixels" });
+  const image = (src, alt) => h("img", { src, alt, class: lookOf(pixels) });
   const lines = originals.map((src, i) => [
     labels[i], image(src, `${labels[i]} as it is`),
     ...epochs.map((made, e) => image(made[i], `${labels[i]} in epoch ${e + 1}`))]);

@@ -24,12 +24,14 @@ from workbench.progress import is_live
 from workbench.training.augmentations import AUGMENTATIONS, Draws
 from workbench.types import JSON
 from workbench.widgets.faces import Face, action, checked_place, css, javascript
-from workbench.widgets.images import address_of, brightest
+from workbench.widgets.images import SMALL, address_of, brightest, shrunk
 
 __all__ = ["DatasetView", "dataset"]
 
 _IMAGES, _ROWS = 60, 20  # a page
 _COLUMNS = 30  # of a table that are shown
+_TOLD = 100  # columns, or classes of images, whose statistics are told
+_VALUES = 2**22  # of pixels whose distribution is told
 _BINS = 30
 _VARIED, _EPOCHS = 6, 5  # images, and how often each is varied
 _STILL = 24
@@ -48,7 +50,7 @@ class DatasetView(Face):
         data: to be looked at.
     """
 
-    _esm = javascript("faces", "plots", "dataset")
+    _esm = javascript("faces", "plots", "pager", "dataset")
     _css = css("dataset")
 
     def __init__(self, data: Dataset) -> None:
@@ -58,8 +60,10 @@ class DatasetView(Face):
         self._page, self._column = 0, ""
         self._augment: tuple[str, ...] = ("mirror",)
         self._found = torch.arange(len(data.train))
-        self._white = brightest(data.train.inputs) if is_image(data.train) else 1
-        self._columns = [] if is_image(data.train) else column_names(data)
+        self._are_images = is_image(data.train)
+        self._white = brightest(data.train.inputs) if self._are_images else 1
+        width = data.train.inputs[0].numel()
+        self._columns = [] if self._are_images else column_names(data.features, width)
         self._means: dict[str, JSON] = {}
         self.refresh()
 
@@ -110,7 +114,8 @@ class DatasetView(Face):
             "shape": "×".join(map(str, data.train.inputs.shape[1:])),
             "splits": [[name, len(split)] for name, split in parts(data).items()],
             "classes": list(data.classes),
-            "kind": "image" if is_image(data.train) else "table",
+            "kind": "image" if self._are_images else "table",
+            "pixels": self._are_images and max(data.train.inputs.shape[1:3]) <= SMALL,
             "tabs": self._tabs(),
             "tab": self._tab,
             "split": self._split_name,
@@ -122,7 +127,7 @@ class DatasetView(Face):
 
     def picture(self) -> Picture:
         """Return some images of the training split, or how its targets are distributed."""
-        if is_image(self._data.train):
+        if self._are_images:
             return _some_images(self._data.train, self._white)
         return _targets(self._data)
 
@@ -135,14 +140,14 @@ class DatasetView(Face):
 
     def _tabs(self) -> list[str]:
         tabs = ["rows", "balance", "statistics"]
-        return [*tabs, "augmentation"] if is_image(self._data.train) else tabs
+        return [*tabs, "augmentation"] if self._are_images else tabs
 
     def _pages(self) -> int:
-        size = _IMAGES if is_image(self._data.train) else _ROWS
+        size = _IMAGES if self._are_images else _ROWS
         return max(1, -(-len(self._found) // size))
 
     def _rows(self) -> JSON:
-        size = _IMAGES if is_image(self._data.train) else _ROWS
+        size = _IMAGES if self._are_images else _ROWS
         indices = self._found[self._page * size : (self._page + 1) * size]
         shown = self._split.rows(indices)
         rows = [
@@ -154,9 +159,12 @@ class DatasetView(Face):
         return {**page, "rows": rows, "columns": self._columns[:_COLUMNS], "more_columns": more}
 
     def _seen(self, row: Tensor) -> JSON:
-        if is_image(self._data.train):
-            return {"src": address_of(row, self._white)}
+        if self._are_images:
+            return {"src": self._small(row)}
         return {"values": [round(v, 6) for v in row.reshape(-1)[:_COLUMNS].double().tolist()]}
+
+    def _small(self, image: Tensor) -> str:
+        return address_of(shrunk(image, SMALL), self._white)
 
     def _balance(self) -> JSON:
         if self._data.classes:
@@ -168,10 +176,10 @@ class DatasetView(Face):
 
     def _statistics(self) -> JSON:
         if self._split_name not in self._means:
-            made = self._of_images() if is_image(self._data.train) else self._of_columns()
+            made = self._of_images() if self._are_images else self._of_columns()
             self._means[self._split_name] = made
         found = self._means[self._split_name]
-        if is_image(self._data.train):
+        if self._are_images:
             return found
         name = self._column or self._columns[0]
         rows = self._split.inputs.reshape(len(self._split), -1)
@@ -184,19 +192,21 @@ class DatasetView(Face):
 
     def _of_images(self) -> JSON:
         split = self._split
-        means = {n: address_of(m, self._white) for n, m in mean_images(split).items()}
-        some = split.inputs[torch.linspace(0, len(split) - 1, min(len(split), 2000)).long()]
+        means = {name: self._small(mean) for name, mean in mean_images(split, _TOLD).items()}
+        most = max(1, min(len(split), _VALUES // split.inputs[0].numel()))
+        some = split.inputs[torch.linspace(0, len(split) - 1, most).long()]
         values = some.reshape(-1).float()
         edges = _edges(values)
         said = [len(split), float(values.mean()), float(values.std()), float(values.max())]
         return {"means": means, "edges": edges, "counts": {"pixels": _counts(values, edges)},
-                "pixels": said}  # fmt: skip
+                "values": said, "told": _TOLD}  # fmt: skip
 
     def _of_columns(self) -> JSON:
-        found = statistics(self._split, self._columns)
+        found = statistics(self._split, self._columns[:_TOLD])
         table = [[name, *map(float, row)] for name, row in zip(found.index, found.to_numpy(),
                                                                strict=True)]  # fmt: skip
-        return {"table": table, "names": self._columns}
+        more = len(self._columns) - len(table)
+        return {"table": table, "names": self._columns[:_TOLD], "more_columns": more}
 
     def _augmentation(self) -> JSON:
         rows = self._found[:_VARIED]
@@ -205,8 +215,8 @@ class DatasetView(Face):
             draws, varied = Draws(0, epoch, len(self._split)).of(rows), images
             for name in self._augment:
                 varied = AUGMENTATIONS[name](varied, draws)
-            made.append([address_of(image, self._white) for image in varied])
-        originals = [address_of(image, self._white) for image in images]
+            made.append([self._small(image) for image in varied])
+        originals = [self._small(image) for image in images]
         labels = [_said(self._split, i) for i in rows.tolist()]
         known = list(AUGMENTATIONS)
         return {"originals": originals, "labels": labels, "epochs": made, "known": known,

@@ -94,8 +94,8 @@ const COLUMNS = {
   class: "class", precision: "precision", recall: "recall", f1: "F1", support: "rows",
 };
 
-/** Precision, recall and F1 of each class; a column's head sorts by it. */
-function classesOf({ table: rows, by, falling }, ask, keep) {
+/** Precision, recall and F1 of each class, page by page; a column's head sorts by it. */
+function classesOf({ table: rows, by, falling, classes, page, pages }, ask, keep) {
   const names = Object.keys(COLUMNS);
   const next = (name) => (name === by ? !falling : name !== "class");
   const order = (name) => (name !== by ? "none" : falling ? "descending" : "ascending");
@@ -105,10 +105,12 @@ function classesOf({ table: rows, by, falling }, ask, keep) {
   return [keep("classes", [rows, by, falling], () => {
     const line = ([name, precision, recall, f1, support]) =>
       [name, barOf(precision), barOf(recall), barOf(f1), count(support)];
-    const made = table("Scores of each class", names.map(head), rows.map(line));
+    const where = `page ${count(page + 1)} of ${count(pages)} · ${count(classes.length)} classes`;
+    const title = "Scores of each class" + (pages > 1 ? ` · ${where}` : "");
+    const made = table(title, names.map(head), rows.map(line));
     names.forEach((name, i) => made.tHead.rows[0].cells[i].setAttribute("aria-sort", order(name)));
     return scrolled(made, "Scores of each class");
-  })];
+  }), ...(pages > 1 ? [keep("class pages", [page, pages], () => pagerOf({ page, pages }, ask)[0])] : [])];
 }
 
 /** Whether probabilities mean what they say: plots, errors, and bins that open their rows. */
@@ -152,16 +154,18 @@ function curvesOf(shown, ask, keep) {
   return [thresholdOf(shown, ask, keep), beside];
 }
 
-/** A choice of class around the plots, and the areas of all. */
-function areasOf({ areas, of }, ask, keep, plots) {
+/** A choice of class around the plots, and where they are known the areas of all. */
+function areasOf({ areas, of, classes }, ask, keep, plots) {
   const choose = (name) => ask("choose_class", { of: name });
-  const names = areas.map(([name]) => [name, name]);
+  const names = classes.map((name) => [name, name]);
   const opener = (name) =>
     button(name, () => choose(name), { "aria-pressed": String(name === of) });
   const line = ([name, ...found]) => [opener(name), ...found.map((v) => short(v ?? NaN, 3))];
   const heads = ["class, against all others", "ROC area", "average precision"];
   const title = "Areas under the curves";
-  return [keep("of", [names, of], () => choice("Class", names, of, choose)), plots,
+  const chosen = keep("of", [names, of], () => choice("Class, against all others", names, of, choose));
+  if (areas.length < classes.length) return [chosen, plots];
+  return [chosen, plots,
     keep("areas", [areas, of], () => scrolled(table(title, heads, areas.map(line)), title))];
 }
 

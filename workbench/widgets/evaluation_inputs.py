@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import numpy as np
-import torch
-from PIL import Image
-from torch import Tensor
-
 from workbench.datasets import Split
-from workbench.datasets.overviews import is_image
+from workbench.datasets.overviews import column_names, is_image
 from workbench.types import JSON
 from workbench.widgets.figures import rounded
-from workbench.widgets.images import address_of, brightest
+from workbench.widgets.images import SMALL, address_of, brightest, shrunk
 
-__all__ = ["Inputs", "shrunk"]
+__all__ = ["Inputs"]
 
-_SMALL, _LARGE = 64, 224  # pixels of an image's longer side
+_LARGE = 224  # pixels of the longer side of an image alone
 _COLUMNS, _FEATURES = 30, 100  # of a row that are shown among others, and alone
 
 
@@ -29,25 +24,26 @@ class Inputs:
     def __init__(self, split: Split) -> None:
         self._inputs = split.inputs
         shape = split.inputs.shape[1:]
-        self.are_images = is_image(split) and (len(shape) == 2 or shape[2] in (1, 3))
+        self.are_images = is_image(split)
         self._white = brightest(split.inputs) if self.are_images else 1
         width = split.inputs[0].numel()
-        self._names = [] if self.are_images else [f"x{i}" for i in range(min(width, _FEATURES))]
-        self._more = 0 if self.are_images else width - len(self._names)
-        self.page = 20 if not self.are_images else 24 if max(shape[:2]) <= _SMALL // 2 else 12
+        names = [] if self.are_images else column_names(split.features, width)
+        self._names = names[:_FEATURES]
+        self._more = len(names) - len(self._names)
+        self.page = 20 if not self.are_images else 24 if max(shape[:2]) <= SMALL // 2 else 12
 
     def about(self) -> JSON:
         """Return what holds for all rows: their kind, and what the columns are called."""
         names = self._names[:_COLUMNS]
         more = self._more + len(self._names) - len(names)
-        pixels = self.are_images and max(self._inputs.shape[1:3]) <= _SMALL
+        pixels = self.are_images and max(self._inputs.shape[1:3]) <= SMALL
         kind = "image" if self.are_images else "table"
         return {"kind": kind, "columns": names, "more_columns": more, "pixels": pixels}
 
     def small(self, index: int) -> JSON:
         """Return a row among others: a small image, or its first values."""
         if self.are_images:
-            return {"src": address_of(shrunk(self._inputs[index], _SMALL), self._white)}
+            return {"src": address_of(shrunk(self._inputs[index], SMALL), self._white)}
         return {"values": self._values(index)[:_COLUMNS]}
 
     def large(self, index: int) -> JSON:
@@ -60,20 +56,3 @@ class Inputs:
     def _values(self, index: int) -> list[float | None]:
         values = self._inputs[index].reshape(-1)[: len(self._names)].double()
         return [rounded(value) for value in values.tolist()]
-
-
-def shrunk(image: Tensor, longest: int) -> Tensor:
-    """Return an image whose sides are at most so long, each pixel the mean of those it stands for.
-
-    Args:
-        image: uint8, shaped (height, width) or (height, width, 1 or 3).
-        longest: in pixels; an image that is smaller stays as it is.
-    """
-    height, width = image.shape[:2]
-    if max(height, width) <= longest:
-        return image
-    scale = longest / max(height, width)
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    pixels = image.squeeze(-1) if image.ndim == 3 else image
-    small = Image.fromarray(pixels.contiguous().numpy()).resize(size, Image.Resampling.BOX)
-    return torch.from_numpy(np.array(small))

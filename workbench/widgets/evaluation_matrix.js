@@ -15,26 +15,30 @@ function confusionOf(shown, ask, keep) {
 }
 
 /** The confusion matrix: each cell with rows is a button; arrow keys go from one to the next. */
-function matrixOf({ classes, confusion, open }, ask, keep) {
-  const matrix = keep("matrix", [classes, confusion], () => {
-    const name = (of) => h("th", { scope: "col" }, h("span", {}, of));
-    const cells = (row, i) => row.map((n, j) => cellOf({ classes, row, n, i, j }, ask));
+function matrixOf({ classes, confusion, block, totals, pairs, open }, ask, keep) {
+  const matrix = keep("matrix", [classes, confusion, block, totals], () => {
+    const name = (of) => h("th", { scope: "col" }, h("span", {}, classes[of]));
+    const cells = (row, i) =>
+      row.map((n, j) => cellOf({ classes, n, all: totals[i], i: block[i], j: block[j] }, ask));
     const rows = confusion.map((row, i) =>
-      h("tr", {}, h("th", { scope: "row" }, classes[i]), ...cells(row, i)));
+      h("tr", {}, h("th", { scope: "row" }, classes[block[i]]), ...cells(row, i)));
     const element = h("table", { class: "wb-matrix", "data-many": String(classes.length > FEW) },
-      h("thead", {}, h("tr", {}, h("td", {}, "true \\ said"), ...classes.map(name))),
+      h("thead", {}, h("tr", {}, h("td", {}, "true \\ said"), ...block.map(name))),
       h("tbody", {}, ...rows));
     element.addEventListener("keydown", (event) => walk(element, event));
+    const most = pairs.length ? "that are confused most" : "of which none is confused";
+    const part = `The ${block.length} of ${count(classes.length)} classes ${most}. `;
     const hint = "Rows by true class and by what was said. Cells open; arrow keys go on.";
-    return captioned(scrolled(element, "Confusion matrix"), hint);
+    const caption = (block.length < classes.length ? part : "") + hint;
+    return captioned(scrolled(element, "Confusion matrix"), caption);
   });
   press(matrix, open?.kind === "cell" ? open.of : null);
   return matrix;
 }
 
 /** One cell: how many rows, and what share of the true class; the larger, the darker. */
-function cellOf({ classes, row, n, i, j }, ask) {
-  const share = n / (row.reduce((sum, each) => sum + each, 0) || 1);
+function cellOf({ classes, n, all, i, j }, ask) {
+  const share = n / (all || 1);
   const style = `--wb-share: ${Math.sqrt(share)}; --wb-hue: var(--wb-c${i === j ? 0 : 1})`;
   if (!n) return h("td", { style }, h("span", { class: "wb-muted" }, "0"));
   const [of, said] = [classes[i], classes[j]];
@@ -68,10 +72,10 @@ const STEPS = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRi
 
 /** Go to the nearest cell with rows in the direction of an arrow key. */
 function walk(matrix, event) {
-  const [step, held] = [STEPS[event.key], event.target.dataset.cell];
-  if (!step || !held) return;
+  const step = STEPS[event.key];
+  if (!step || !event.target.dataset.cell) return;
   event.preventDefault();
-  const placed = (cell) => cell.dataset.cell.split(" ").map(Number);
+  const placed = ({ parentElement: cell }) => [cell.parentElement.rowIndex, cell.cellIndex];
   const [i, j] = placed(event.target);
   const away = (cell) => {
     const [a, b] = placed(cell);

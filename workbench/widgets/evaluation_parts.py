@@ -17,6 +17,7 @@ from workbench.widgets.evaluation_rows import Pair, groups
 from workbench.widgets.figures import rounded
 
 __all__ = [
+    "CLASSES",
     "Headline",
     "calibrated",
     "class_table",
@@ -30,7 +31,10 @@ __all__ = [
     "verdict",
 ]
 
+_WHOLE, _BLOCK = 60, 30  # classes of a whole confusion matrix, and of a part of a larger one
 _CONFUSED = 10  # pairs of classes that are told
+_RANKED = 1_000_000  # rows times classes of which all areas are found in a moment
+CLASSES = 100  # whose figures are told at once
 _QUICK, _DEAR = 1000, 100_000  # rows that intervals are drawn from: at once, and at all
 _POINTS = 400  # of a curve
 _DOTS, _WORST = 1000, 100  # rows that are drawn, and how many of them are those furthest off
@@ -84,21 +88,30 @@ class Headline:
 
 
 def confused(evaluation: Evaluation) -> JSON:
-    """Return the confusion matrix, and of more than two classes the pairs confused most often."""
-    counts = evaluation.confusion
-    off = (counts - torch.diag(counts.diagonal())).flatten()
-    most = off.argsort(descending=True, stable=True)[:_CONFUSED]
-    k = len(evaluation.classes)
-    pairs = [[int(i) // k, int(i) % k, int(off[i])] for i in most if off[i] > 0]
-    return {"confusion": counts.tolist(), "pairs": pairs if k > 2 else []}
+    """Return the confusion matrix, and of more than two classes the pairs confused most often.
+
+    Of many classes the matrix has those alone that are confused most: `block` says which they are,
+    `totals` how many rows each of them has.
+    """
+    counts, k = evaluation.confusion, len(evaluation.classes)
+    pairs = _confused_pairs(counts)
+    block = torch.arange(k) if k <= _WHOLE else _block(pairs)
+    told = torch.cat([pairs, counts[pairs[:, 0], pairs[:, 1]][:, None]], 1)[:_CONFUSED]
+    return {
+        "confusion": counts[block][:, block].tolist(),
+        "block": block.tolist(),
+        "totals": counts.sum(1)[block].tolist(),
+        "pairs": told.tolist() if k > 2 else [],
+    }
 
 
-def class_table(evaluation: Evaluation, by: str, *, falling: bool) -> JSON:
-    """Return precision, recall, F1 and rows of each class, in the order of a column.
+def class_table(evaluation: Evaluation, by: str, page: int, *, falling: bool) -> JSON:
+    """Return precision, recall, F1 and rows of a page of the classes, in the order of a column.
 
     Args:
         evaluation: of a classification.
         by: `"class"`, in the order of the confusion matrix, or a column of `per_class`.
+        page: of a hundred classes each, counted from 0.
         falling: whether the last, or the highest, comes first.
     """
     table = evaluation.per_class
@@ -106,6 +119,7 @@ def class_table(evaluation: Evaluation, by: str, *, falling: bool) -> JSON:
         table = table.sort_values(by, ascending=not falling, kind="stable")
     elif falling:
         table = table.iloc[::-1]
+    table = table.iloc[page * CLASSES :][:CLASSES]
     rows = [
         [name, *map(float, row)] for name, row in zip(table.index, table.to_numpy(), strict=True)
     ]
@@ -124,13 +138,17 @@ def calibrated(evaluation: Evaluation, bins: int) -> JSON:
     return {"bins": rows, "error": rounded(error), "brier": rounded(brier)}
 
 
-def ranked(evaluation: Evaluation) -> list[list[Any]]:
-    """Return of each class that has a curve the areas under both: name, ROC, average precision.
+def ranked(evaluation: Evaluation, of: str) -> list[list[Any]]:
+    """Return of each class the areas under both curves: name, ROC, average precision.
+
+    Of two classes, and where all of many would take long, those of the class `of` alone.
 
     Raises:
         RequestError: there are no probabilities.
     """
-    names = evaluation.classes[1:] if len(evaluation.classes) == 2 else evaluation.classes
+    n = len(evaluation.classes)
+    quick = 2 < n <= CLASSES and n * len(evaluation) <= _RANKED
+    names = evaluation.classes if quick else (of,)
     areas = [(evaluation.roc_auc(name), evaluation.average_precision(name)) for name in names]
     return [[name, *map(rounded, found)] for name, found in zip(names, areas, strict=True)]
 
@@ -214,6 +232,20 @@ def verdict(pair: Pair) -> JSON:
     low, high = found.interval
     figures = {"difference": found.difference, "low": low, "high": high, "p": found.p}
     return {"sentence": repr(found)} | {name: rounded(value) for name, value in figures.items()}
+
+
+def _confused_pairs(counts: Tensor) -> Tensor:
+    """Return the cells beside the diagonal that have rows, shaped (cells, 2), the most first."""
+    cells = counts.nonzero()
+    cells = cells[cells[:, 0] != cells[:, 1]]
+    return cells[counts[cells[:, 0], cells[:, 1]].argsort(descending=True, stable=True)]
+
+
+def _block(pairs: Tensor) -> Tensor:
+    """Return which classes are in the first pairs, in order; where those are few, others too."""
+    first = pairs[: _BLOCK**2]  # which fewer classes do not have
+    most = dict.fromkeys([*first.flatten().tolist(), *range(_BLOCK)])
+    return torch.tensor(sorted(list(most)[:_BLOCK]))
 
 
 def _price(evaluation: Evaluation, figure: str) -> int:

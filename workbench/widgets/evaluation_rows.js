@@ -33,10 +33,8 @@ function closeOf({ kind }, ask) {
 
 /** The buttons that turn the pages, where there are some. */
 function pagerOf({ page, pages }, ask) {
-  const steps = [["First", 0], ["Previous", page - 1], ["Next", page + 1], ["Last", pages - 1]];
-  const step = ([name, to]) =>
-    disabledIf(to < 0 || to >= pages || to === page, button(name, () => ask("turn", { page: to })));
-  return pages > 1 ? [h("div", { class: "wb-line-up" }, ...steps.map(step))] : [];
+  const turn = (to) => ask("turn", { page: to });
+  return pages > 1 ? [h("div", { class: "wb-line-up" }, ...pager({ page, pages }, turn))] : [];
 }
 
 /** What the rows are that are open. */

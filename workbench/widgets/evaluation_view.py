@@ -12,6 +12,7 @@ from workbench.progress import is_live
 from workbench.types import JSON
 from workbench.widgets.evaluation_inputs import Inputs
 from workbench.widgets.evaluation_parts import (
+    CLASSES,
     Headline,
     calibrated,
     class_table,
@@ -57,7 +58,7 @@ class EvaluationView(Face):
     """
 
     _esm = javascript(
-        "faces", "plots",
+        "faces", "plots", "pager",
         "evaluation_plots", "evaluation_rows", "evaluation_matrix", "evaluation",
     )  # fmt: skip
     _css = css("evaluation")
@@ -72,7 +73,7 @@ class EvaluationView(Face):
         self._page, self._row = 0, -1
         self._sorted, self._bins, self._output = ("class", False), 10, 0
         self._of = _first_that_occurs(evaluation)
-        self._ranks: list[list[Any]] | None = None
+        self._ranks: dict[str, list[Any]] = {}  # by class, the areas under its curves
         self._decide(self._given)
         if not evaluation.classes:
             self._meant["predictions"] = ("largest", (0,))
@@ -124,8 +125,9 @@ class EvaluationView(Face):
 
     @action
     def turn(self, page: int) -> None:
-        """Show a page of the rows that are open, counted from 0."""
-        self._page = checked_place("page", page, self._pages(len(self._rows())))
+        """Show a page of the rows that are open, or of the classes, counted from 0."""
+        n = self._class_pages if self._tab == "classes" else self._pages(len(self._rows()))
+        self._page = checked_place("page", page, n)
 
     @action
     def open_row(self, row: int) -> None:
@@ -137,7 +139,7 @@ class EvaluationView(Face):
         """Put the classes in the order of a column."""
         if by not in _COLUMNS:
             raise UnknownNameError("column", by, _COLUMNS)
-        self._sorted = (by, falling)
+        self._sorted, self._page = (by, falling), 0
 
     @action
     def calibrate(self, bins: int) -> None:
@@ -239,6 +241,10 @@ class EvaluationView(Face):
     def _pages(self, rows: int) -> int:
         return max(1, -(-rows // self._inputs.page))
 
+    @property
+    def _class_pages(self) -> int:
+        return -(-len(self.evaluation.classes) // CLASSES)
+
     def _found(self) -> JSON:
         finder, given = self._meant.get(self._tab, ("", ()))
         if not finder:
@@ -271,7 +277,8 @@ class EvaluationView(Face):
 
     def _classes(self) -> JSON:
         by, falling = self._sorted
-        return class_table(self.evaluation, by, falling=falling)
+        found = class_table(self.evaluation, by, self._page, falling=falling)
+        return {**found, "page": self._page, "pages": self._class_pages}
 
     def _calibration(self) -> JSON:
         return {"n_bins": self._bins, **_unless(calibrated, self.evaluation, self._bins)}
@@ -285,9 +292,10 @@ class EvaluationView(Face):
         return {**known, "of": self._of, "now": now, **_unless(curves, given, self._of)}
 
     def _ranked(self) -> JSON:
-        if self._ranks is None:
-            self._ranks = ranked(self._given.first)
-        return {"areas": self._ranks}
+        if self._of not in self._ranks:
+            found = ranked(self._given.first, self._of)
+            self._ranks = {name: [name, *areas] for name, *areas in found}
+        return {"areas": list(self._ranks.values())}
 
     def _predictions(self) -> JSON:
         evaluation = self.evaluation

@@ -5,9 +5,6 @@
  * the page wants it asks for by name; asks of one name that come too fast give way to the last one.
  */
 
-const APART = 200; // milliseconds between two asks: a slider that is dragged makes hundreds
-const PATIENCE = 1500; // milliseconds, after which a kernel counts as busy
-
 /**
  * Return a widget whose every output is opened by `open(root, ask, model)`; that returns what draws
  * a `shown` into it, or `{ draw, close, recolour }` where something is to be ended, or is drawn in
@@ -23,7 +20,9 @@ function face(name, open) {
       root.append(body, problem, waiting);
       el.replaceChildren(root);
       keepKeys(root);
-      const { ask, settle, close: giveUp } = asker(model, (text) => write(waiting, text));
+      const send = (message) => model.send(message);
+      const say = (text) => write(waiting, text);
+      const { ask, settle, close: giveUp } = asker(send, () => model.get("answered"), say);
       const opened = open(body, ask, model);
       const { draw, close = () => {}, recolour = () => {} } = opened.draw ? opened : { draw: opened };
       const update = () => {
@@ -45,60 +44,6 @@ function face(name, open) {
     },
   };
 }
-
-/**
- * Send asks one by one and not too fast; say so where the kernel does not answer, and ask it again,
- * ever more seldom: what is sent while a page is connecting may never arrive.
- *
- * `ask(name, what, of)`: of what waits, one of the same name gives way to a later one, but where it
- * is `of` something else: to stop one run is not to stop another.
- */
-function asker(model, say) {
-  const own = Math.random().toString(36).slice(2); // each output of a view counts for itself
-  const waiting = new Map(); // what is to be asked next, in this order
-  let [sent, busy, last, timer, patience, closed] = [0, false, 0, 0, 0, false];
-  const next = () => {
-    timer = 0;
-    if (busy || !waiting.size) return;
-    const wait = last + APART - Date.now();
-    if (wait > 0) {
-      timer ||= setTimeout(next, wait);
-      return;
-    }
-    const [key, { name, what }] = waiting.entries().next().value;
-    waiting.delete(key);
-    [busy, last, sent] = [true, Date.now(), sent + 1];
-    send({ ask: name, asker: own, number: sent, ...what }, PATIENCE);
-  };
-  const send = (message, long) => {
-    model.send(message);
-    if (closed) return; // the last word of an output that hears no answer any more
-    patience = setTimeout(() => {
-      say(BUSY);
-      send(message, 2 * long);
-    }, long);
-  };
-  const ask = (name, what = {}, of = "") => {
-    const key = `${name} ${of}`;
-    waiting.delete(key); // the last one asked comes last
-    waiting.set(key, { name, what });
-    next();
-  };
-  const settle = () => {
-    if (!busy || model.get("answered")[own] !== sent) return;
-    busy = false;
-    clearTimeout(patience);
-    say("");
-    next();
-  };
-  const close = () => {
-    closed = true;
-    clearTimeout(patience);
-  };
-  return { ask, settle, close };
-}
-
-const BUSY = "The kernel is busy with a cell, or gone: if it is gone, run the cell again.";
 
 /** A row of choices of which one is pressed; `choose` is told the new one. */
 function tabs(names, chosen, choose, label) {
@@ -146,13 +91,31 @@ function disabledIf(condition, element) {
   return element;
 }
 
-/** Draw anew, and leave the keyboard where it was: on the control of the same name. */
+/**
+ * Draw anew, and leave the keyboard where it was: on the control of the same name, or where that is
+ * gone or cannot be pressed any more, on the next one that can.
+ */
 function keepFocus(root, draw) {
-  const held = root.contains(document.activeElement) ? nameOf(document.activeElement) : null;
+  if (!root.contains(document.activeElement)) return draw();
+  const named = nameOf(document.activeElement);
+  const place = controlsOf(root).indexOf(document.activeElement);
   draw();
-  if (held === null || root.contains(document.activeElement)) return;
-  const same = [...root.querySelectorAll("button, select, input, summary, [tabindex]")];
-  same.find((element) => !element.disabled && nameOf(element) === held)?.focus({ preventScroll: true });
+  if (root.contains(document.activeElement) && !document.activeElement.disabled) return;
+  const [all, can] = [controlsOf(root), (control) => !control.disabled];
+  const same = all.find((control) => can(control) && nameOf(control) === named);
+  const next = all.slice(Math.max(place, 0)).find(can) ?? all.findLast(can);
+  (same ?? next ?? heldBy(root)).focus({ preventScroll: true });
+}
+
+/** What the keyboard can reach in an element, in its order. */
+function controlsOf(root) {
+  return [...root.querySelectorAll("button, select, input, summary, a[href], [tabindex]")];
+}
+
+/** The element, as one that can be given the keyboard. */
+function heldBy(element) {
+  element.tabIndex = -1;
+  return element;
 }
 
 /** What a control is called: the words in it, of it, or around it. */

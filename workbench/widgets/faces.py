@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import logging
 import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,7 +19,7 @@ from workbench.types import JSON
 from workbench.widgets.pump import follow
 from workbench.widgets.subshells import answer_where_asked
 
-__all__ = ["Face", "action", "checked_place", "css", "javascript"]
+__all__ = ["Face", "action", "checked_place", "css", "javascript", "noted"]
 
 _HERE = Path(__file__).parent
 _ASKERS = 15  # outputs of one view, besides the one that asks, whose asks are remembered
@@ -29,7 +30,7 @@ _F = TypeVar("_F", bound=Callable[..., None])
 
 def javascript(*names: str) -> str:
     """Return the module of a face: what all share, and the files of its own, in this order."""
-    return "\n".join(_read(f"{name}.js") for name in ("elements", *names))
+    return "\n".join(_read(f"{name}.js") for name in ("elements", "asking", *names))
 
 
 def css(*names: str) -> str:
@@ -71,6 +72,18 @@ def checked_place(kind: str, place: int, n: int) -> int:
     return place
 
 
+def noted(answered: Mapping[str, int], asker: str, number: int) -> dict[str, int]:
+    """Return what was answered, with one ask more; who asked longest ago is forgotten.
+
+    Args:
+        answered: of each who asks, the number of its last ask.
+        asker: an output of a view, which counts its asks.
+        number: of this one.
+    """
+    others = [pair for pair in answered.items() if pair[0] != asker]
+    return dict([*others[-_ASKERS:], (asker, number)])
+
+
 class Face(anywidget.AnyWidget):
     """Shows one thing, `shown`, and lets the page ask for another by its methods marked `action`.
 
@@ -78,6 +91,8 @@ class Face(anywidget.AnyWidget):
     has it at once. What an action raises as an error of the workbench is told beside it, and leaves
     what is shown as it was. The saved notebook keeps a picture and a line of text.
     """
+
+    patience = 60.0  # seconds without a word of a page, after which nobody looks
 
     shown = traitlets.Dict().tag(sync=True)
     problem = traitlets.Unicode("").tag(sync=True)
@@ -88,6 +103,8 @@ class Face(anywidget.AnyWidget):
         answer_where_asked(self)
         self._lock = threading.RLock()  # the page asks in one thread, the pump looks in another
         self._png: str | None = None
+        self._until = 0.0  # when nobody looks any more
+        self._stuck = ""  # why it cannot be brought up to date
         self.on_msg(self._answer)
 
     def draw(self) -> JSON:
@@ -103,14 +120,52 @@ class Face(anywidget.AnyWidget):
         with self._lock:
             self.shown = self.draw()
 
-    def look(self) -> bool:
+    def catch_up(self) -> bool:
         """Show what is new; return whether more may come, as long as the pump is to ask again."""
         self.refresh()
         return False
 
+    def look(self) -> bool:
+        """Catch up, unless something is being done for the page: other views wait for this thread.
+
+        Why it fails, if it does, stands in the page until it does so no more.
+        """
+        if not self._lock.acquire(blocking=False):
+            return True
+        try:
+            more = self.catch_up()
+        except Exception as error:
+            self._stuck = self.problem = f"{type(error).__name__}: {error}"
+            raise
+        else:
+            self.problem = "" if self.problem == self._stuck else self.problem
+            return more
+        finally:
+            self._lock.release()
+
     def follow(self) -> None:
         """Look a few times a second from now on, until `look` says that nothing more will come."""
         follow(self)
+
+    @action
+    def stay(self) -> None:
+        """Look on, since a page shows it: without another word of it that ends after a while.
+
+        What it may have missed it is told again: a server drops what is too much at a time.
+        """
+        self._until = time.monotonic() + self.patience
+        self._tell_all()
+        self.follow()
+
+    def close(self) -> None:
+        """Be seen no more, nor kept by the kernel."""
+        self._until = 0.0
+        super().close()
+
+    @property
+    def is_seen(self) -> bool:
+        """Whether a page has said of late that somebody sees it."""
+        return time.monotonic() < self._until
 
     def do(self, name: str, **what: Any) -> None:
         """Do what the page asks for, and show what is to be seen then.
@@ -146,12 +201,16 @@ class Face(anywidget.AnyWidget):
         name, asker, number = (asked.pop(key) for key in ("ask", "asker", "number"))
         with self._lock:  # what is asked again may come in another thread while it is being done
             if number <= self.answered.get(asker, 0):
-                self.send_state("answered")
+                self._tell_all()  # the answer got lost
                 return
             with self.hold_sync():
                 self.do(name, **asked)
-                others = [pair for pair in self.answered.items() if pair[0] != asker]
-                self.answered = dict([*others[-_ASKERS:], (asker, number)])
+                self.answered = noted(self.answered, asker, number)
+
+    def _tell_all(self) -> None:
+        """Tell the page all that may change, whatever it knows of it."""
+        fixed = anywidget.AnyWidget.class_trait_names()
+        self.send_state([n for n in self.traits(sync=True) if n not in fixed and n[0] != "_"])
 
     def _repr_mimebundle_(self, **_: Any) -> JSON:  # type: ignore[override]
         if self._png is None:

@@ -8,23 +8,23 @@ export default face("form", (root, ask, model) => {
     all.map((work) => workOf(work, served, ask)),
   );
 
-  return calmly(root, (shown) => {
+  return calmly(root, ask, (shown) => {
     const key = JSON.stringify([
       shown.mode,
       shown.fields.map(({ name, control }) => [name, control]),
     ]);
     if (key !== form?.key) {
       form = { key, ...openFields(shown, ask) };
-      fields.replaceChildren(form.element);
       head.replaceChildren(
         h("b", { class: "wb-title" }, shown.name),
         h("span", { class: "wb-muted" }, `${shown.fields.length} parameters`),
       );
       const open = (words_) => ask("open_mode", { mode: words_ === MODES.run ? "run" : "sweep" });
-      keepFocus(root, () =>
-        modes.replaceChildren(tabs(Object.values(MODES), MODES[shown.mode], open, "What to begin")),
-      );
-      begin.replaceChildren(...form.start);
+      keepFocus(root, () => {
+        modes.replaceChildren(tabs(Object.values(MODES), MODES[shown.mode], open, "What to begin"));
+        fields.replaceChildren(form.element);
+        begin.replaceChildren(...form.start);
+      });
     }
     form.update(shown, model.get("problem"));
     fillWorks([shown.served, shown.works]);
@@ -35,12 +35,12 @@ const MODES = { run: "one run", sweep: "several runs" };
 
 /** The fields of one mode, and what begins it; `update` brings them up to what the kernel says. */
 function openFields(shown, ask) {
-  const [texts, secrets, counts] = [{}, {}, { ...shown.counts }];
+  const [texts, counts] = [{}, { ...shown.counts }];
   let sent = null; // what the kernel has yet to repeat; until then the fields know better
   const said = () => JSON.stringify([texts, shown.mode === "sweep" ? counts : {}]);
   const fill = () => {
     sent = said();
-    ask("fill", { texts, secrets, counts });
+    ask("fill", { mode: shown.mode, texts, counts });
   };
   const reset = (parameter) => {
     sent = null;
@@ -49,13 +49,12 @@ function openFields(shown, ask) {
   const rows = shown.fields.map((field) =>
     openField(field, {
       write: (text) => {
-        (field.control.kind === "secret" ? secrets : texts)[field.name] = text;
-        fill();
+        if (field.control.kind === "secret")
+          return ask("keep", { secret: field.name, text }, field.name);
+        texts[field.name] = text;
+        return fill();
       },
-      reset: () => {
-        delete secrets[field.name];
-        reset(field.name);
-      },
+      reset: () => reset(field.name),
     }),
   );
   const start = openStart(shown, {
@@ -63,7 +62,7 @@ function openFields(shown, ask) {
       counts[name] = text;
       fill();
     },
-    begin: () => ask("begin"),
+    begin: (begun) => ask("begin", { begun }),
     reset: () => reset(""),
   });
   const update = (now, trouble) => {
@@ -86,24 +85,19 @@ function openField(field, { write: tell, reset }) {
   const { name, control } = field;
   const id = `wb-${name}-${Math.random().toString(36).slice(2)}`;
   const { element, set } = (CONTROLS[control.kind] ?? textOf)(field, tell, id);
-  const usual = h("span", { class: "wb-muted" });
   const back = button("Reset", reset, { "aria-label": `Reset ${name}` });
   const problem = h("p", { class: "wb-problem", role: "alert", id: `${id}-problem` });
-  const about = h(
-    "div",
-    { class: "wb-about" },
-    h("span", { class: "wb-muted" }, field.about),
-    problem,
-  );
+  const help = h("p", { class: "wb-muted" });
+  const about = h("div", { class: "wb-about" }, help, problem);
   const label = h(control.kind === "several" ? "span" : "label", { class: "wb-name" }, name);
   if (label.tagName === "LABEL") label.htmlFor = id;
-  const part = h("div", { class: "wb-control" }, element, usual, back);
+  const part = h("div", { class: "wb-control" }, element, back);
   const takes = element.matches("input, select") ? element : element.querySelector("input, select");
   const update = ({ text, default: standard, problem: wrong, set: kept }, adopt) => {
     if (adopt) set(text, kept);
     const changed = control.kind === "secret" ? kept : text !== standard;
-    back.hidden = !changed;
-    write(usual, changed && standard !== "" ? `default ${standard}` : "");
+    back.classList.toggle("wb-unseen", !changed); // it keeps its place: nothing moves as one types
+    write(help, wrong ? "" : [field.about, standard && `default ${standard}`].filter(Boolean).join(" · "));
     write(problem, wrong);
     takes.setAttribute("aria-invalid", String(Boolean(wrong)));
     takes.setAttribute("aria-describedby", problem.id);
@@ -121,7 +115,8 @@ function openStart(shown, { count: tell, begin, reset }) {
         return [name, field, h("p", { class: "wb-problem", role: "alert" })];
       })
     : [];
-  const go = button(sweeps ? "Sweep" : "Run", begin, { class: "wb-go" });
+  let begun = 0; // what a second press, too early to see the first one's run, counts from too
+  const go = button(sweeps ? "Sweep" : "Run", () => begin(begun), { class: "wb-go" });
   const [points, whole] = [
     h("span", { role: "status" }),
     h("p", { class: "wb-problem", role: "alert" }),
@@ -154,6 +149,7 @@ function openStart(shown, { count: tell, begin, reset }) {
     }
     write(whole, now.problems[""] || trouble);
     go.disabled = !now.ready;
+    begun = now.begun;
     const runs =
       now.points === null ? "" : `${count(now.points)} ${now.points === 1 ? "run" : "runs"}; `;
     write(points, `${runs}${now.at_once} go at once, what is more waits for its turn`);
@@ -170,9 +166,9 @@ const SEVERAL =
 function workOf(work, served, ask) {
   const sweeps = work.kind === "sweep";
   const asks = h("span", { class: "wb-asks" }, ...buttonsOf(work, ask, sweeps ? "sweep" : ""));
-  if (!sweeps) asks.append(notebookLink(work.notebook, served, work.id));
+  if (!sweeps) asks.append(notebookLink(work, served, ask));
   const title = h("span", { class: "wb-id" }, sweeps ? `sweep ${work.id}` : work.id);
-  const parts = sweeps ? sweepOf(work, served) : runOf(work);
+  const parts = sweeps ? sweepOf(work, served, ask) : runOf(work);
   const trouble = work.trouble ? [h("p", { class: "wb-note" }, work.trouble)] : [];
   return h(
     "li",
@@ -197,7 +193,7 @@ function runOf(work) {
 }
 
 /** How many runs of a sweep stand how, and each of them. */
-function sweepOf({ id, state, counts, total, names, metrics, rows }, served) {
+function sweepOf({ id, state, counts, total, names, metrics, rows, over_seeds: means }, served, ask) {
   const parts = Object.entries(counts)
     .map(([of, n]) => `${count(n)} ${of}`)
     .join(", ");
@@ -207,14 +203,17 @@ function sweepOf({ id, state, counts, total, names, metrics, rows }, served) {
     stateOf(row),
     ...row.values,
     ...row.metrics.map(figureOf),
-    row.notebook && row.state !== "queued" ? notebookLink(row.notebook, served, row.id) : "",
+    row.notebook && row.state !== "queued" ? notebookLink(row, served, ask) : "",
   ]);
+  const seeds = means
+    ? [table("Mean and spread over the seeds", means.columns, means.rows.map((row) => row.map(figureOf)))]
+    : [];
   const caption = rows.length < total ? `The first ${rows.length}` : "Each of them";
   return [
     ...barOf({ id, state, over, cells: total }),
     h("p", { class: "wb-muted" }, `${total} runs: ${parts}`),
     scrolled(
-      table(caption, ["run", "state", ...names, ...metrics, "notebook"], lines),
+      h("div", {}, ...seeds, table(caption, ["run", "state", ...names, ...metrics, "notebook"], lines)),
       `Runs of sweep ${id}`,
     ),
   ];

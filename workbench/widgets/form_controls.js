@@ -96,21 +96,27 @@ function sliderOf({ name, control }, tell, id) {
     name,
     step: Number.isInteger(step) && step === 1 ? 1 : "any",
   });
+  const within = (given) => Math.min(Math.max(given, low), high); // it was rounded
   const value = (place) =>
-    log ? Number((low * (high / low) ** (place / 100)).toPrecision(2)) : Number(place);
+    log ? within(Number((low * (high / low) ** (place / 100)).toPrecision(2))) : Number(place);
   const place = (text) =>
     log ? (100 * Math.log(Number(text) / low)) / Math.log(high / low) : Number(text);
+  const stand = (text) => {
+    slider.value = place(text);
+    slider.setAttribute("aria-valuetext", text); // which on a scale of powers is not its place
+  };
   slider.addEventListener("input", () => {
     number.value = value(slider.valueAsNumber);
+    slider.setAttribute("aria-valuetext", number.value);
     tell(number.value);
   });
   number.addEventListener("input", () => {
-    slider.value = place(number.value);
+    stand(number.value);
     tell(number.value);
   });
   const set = (text) => {
     put(number, text);
-    slider.value = place(text);
+    stand(text);
   };
   return { element: h("span", { class: "wb-asks" }, number, slider), set };
 }

@@ -14,6 +14,7 @@ from workbench.home import home
 from workbench.runs import Run, Sweep, list_sweeps
 from workbench.runs.reports import said
 from workbench.types import JSON
+from workbench.widgets.figures import plain
 from workbench.widgets.run_faces import last_words
 
 __all__ = ["SweepWatch", "sweep_line"]
@@ -76,7 +77,6 @@ def sweep_line(sweep: Sweep, runs: Sequence[Run], *, is_going: bool) -> JSON:
             "state": states[i],
             "values": [said(point.get(name, "")) for name in names],
             "metrics": [known[i].metrics.get(m) if i in known else None for m in metrics],
-            "notebook": str(known[i].notebook) if i in known else None,
         }
         for i, point in list(zip(states, sweep.points, strict=True))[:_ROWS]
     ]
@@ -89,8 +89,18 @@ def sweep_line(sweep: Sweep, runs: Sequence[Run], *, is_going: bool) -> JSON:
         "names": names,
         "metrics": metrics,
         "rows": rows,
+        "over_seeds": _over_seeds(sweep) if sweep.is_seeded and state == "done" else None,
         "trouble": last_words(sweep.folder / "sweep.log") if state == "interrupted" else "",
     }
+
+
+def _over_seeds(sweep: Sweep) -> JSON:
+    """Return a row a point: how many seeds are done, and of each metric mean and spread."""
+    table = sweep.table()
+    rows = [
+        [plain(v) if isinstance(v, float) else said(v) for v in row] for row in table.to_numpy()
+    ]
+    return {"columns": [str(name) for name in table.columns], "rows": rows[:_ROWS]}
 
 
 def _state(sweep: Sweep, states: Sequence[str], *, is_going: bool) -> str:

@@ -51,10 +51,7 @@ def form(notebook: str | Path) -> FormView | Picture:
         RequestError: it is missing or no notebook, or its parameters cannot be read.
     """
     view = FormView(notebook)
-    if not is_live():
-        return view.picture()
-    view.follow()
-    return view
+    return view if is_live() else view.picture()
 
 
 class FormView(RunFace):
@@ -78,14 +75,14 @@ class FormView(RunFace):
         self._texts: dict[_Mode, dict[str, str]] = {"run": {}, "sweep": {}}
         self._counts = {"samples": "", "seeds": ""}
         self._secrets: dict[str, str] = {}  # in this process alone
+        self._begun = 0  # runs and sweeps
         self._sweeps = SweepWatch(self._path)
         self.refresh()
 
     @action
     def open_mode(self, mode: _Mode) -> None:
         """Show the fields of one run, or those of a sweep; what was changed is taken along."""
-        if mode not in self._texts:
-            raise UnknownNameError("mode", mode, self._texts)
+        self._check(mode)
         if (mode, self._mode) == ("sweep", "run"):
             for parameter, text in list(self._changed()):
                 told = text
@@ -96,26 +93,27 @@ class FormView(RunFace):
 
     @action
     def fill(
-        self,
-        texts: Mapping[str, str],
-        secrets: Mapping[str, str] | None = None,
-        counts: Mapping[str, str] | None = None,
+        self, mode: _Mode, texts: Mapping[str, str], counts: Mapping[str, str] | None = None
     ) -> None:
         """Take what stands in the fields.
 
         Args:
+            mode: whose fields they are, which another one may have taken the place of meanwhile.
             texts: by parameter, as one would write them after `-p name=`.
-            secrets: those that were typed anew, which are never shown.
             counts: `samples` and `seeds` of a sweep; empty for none.
         """
-        for name in (*texts, *(secrets or {})):
-            if name not in self._known:
-                raise UnknownNameError("parameter", name, self._known)
-        self._texts[self._mode] = {
-            name: text for name, text in texts.items() if text != self._default(name)
-        }
-        self._secrets.update({n: t for n, t in (secrets or {}).items() if t})
+        self._check(mode)
+        for name in texts:
+            self._parameter(name)
+        self._texts[mode] = {n: text for n, text in texts.items() if text != self._default(n, mode)}
         self._counts.update(counts or {})
+
+    @action
+    def keep(self, secret: str, text: str) -> None:
+        """Take a secret that was typed, which is never shown; an empty text leaves it as it is."""
+        self._parameter(secret)
+        if text:
+            self._secrets[secret] = text
 
     @action
     def reset(self, parameter: str = "") -> None:
@@ -127,11 +125,16 @@ class FormView(RunFace):
             self._counts = dict.fromkeys(self._counts, "")
 
     @action
-    def begin(self) -> None:
-        """Start the run or the sweep in the background, unless a field is wrong."""
+    def begin(self, begun: int | None = None) -> None:
+        """Start the run or the sweep in the background, unless a field is wrong.
+
+        Args:
+            begun: how many the page knew to have begun; a second press of a double one knows none
+                more than the first.
+        """
         asked = self._asked()
-        if any(asked["problems"].values()):
-            return  # which is said beside the field
+        if any(asked["problems"].values()) or begun not in (None, self._begun):
+            return  # what is wrong is said beside the field
         if self._mode == "run":
             execute_later(self._path, asked["values"])
         else:
@@ -139,6 +142,7 @@ class FormView(RunFace):
             made = plan(self._path, points, seeds=_count(self._counts, "seeds"))
             variables = {secret_variable(name): text for name, text in self._secrets.items()}
             start("sweep", made.folder, variables=variables)
+        self._begun += 1
         self.take_stock()
 
     @action
@@ -181,6 +185,7 @@ class FormView(RunFace):
             "counts": dict(self._counts),
             "problems": {n: asked["problems"].get(n, "") for n in ("samples", "seeds", "")},
             "points": len(asked["points"]) if sweeps and asked["points"] else None,
+            "begun": self._begun,
             "ready": not any(asked["problems"].values()),
             "command": self._command(),
             "at_once": AT_ONCE,
@@ -207,11 +212,20 @@ class FormView(RunFace):
         stamp = self._path.stat().st_mtime_ns if self._path.exists() else 0
         return stamp, declared(read_notebook(self._path))
 
-    def _default(self, name: str) -> str:
-        return default_text(self._known[name], sweeps=self._mode == "sweep")
+    def _check(self, mode: str) -> None:
+        if mode not in self._texts:
+            raise UnknownNameError("mode", mode, self._texts)
+
+    def _parameter(self, name: str) -> Parameter:
+        if name not in self._known:
+            raise UnknownNameError("parameter", name, self._known)
+        return self._known[name]
+
+    def _default(self, name: str, mode: _Mode) -> str:
+        return default_text(self._known[name], sweeps=mode == "sweep")
 
     def _field(self, parameter: Parameter, problem: str) -> JSON:
-        default = self._default(parameter.name)
+        default = self._default(parameter.name, self._mode)
         told = [parameter.help, parameter.limit.text, parameter.type]
         return {
             "name": parameter.name,
@@ -293,6 +307,9 @@ class FormView(RunFace):
         task = self.task_of(sweep.folder, "sweep")
         place, ending = self.place_of(task), sweep.folder in self._ending
         line = sweep_line(sweep, runs, is_going=task is not None) | {"place": place}
+        known = {run.id: run for run in runs}
+        for row in line["rows"]:
+            row["notebook"] = self.notebook_of(known[row["id"]]) if row["id"] in known else None
         state = "queued" if task is not None and task.waits else line["state"]
         can = ["stop"] * (task is not None) + ["resume"] * (state == "interrupted")
         return line | {"kind": "sweep", "state": state, "ending": ending, "can": can}

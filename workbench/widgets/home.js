@@ -11,21 +11,16 @@ export default face("home", (root, ask, model) => {
     h("div", { class: "wb-line-up" }, h("h2", { class: "wb-title" }, "Workbench"), parts.folder), parts.cards,
     h("div", { class: "wb-home-lists" }, part("Recent runs", parts.runs), part("Models", parts.models),
       part("Services", parts.services)), parts.panel, parts.problem);
-  const stay = () => document.hidden || !root.clientWidth || ask("stay"); // else nobody looks
-  const timer = setInterval(stay, 20_000);
-  const seen = new IntersectionObserver(([{ isIntersecting }]) => isIntersecting && stay());
-  seen.observe(root);
-  let [cards, panel] = [null, ""];
+  const leave = staying(root, ask);
+  const panel = openPanel(parts.panel, model, () => ask("close_panel"));
+  let cards = null;
   return {
     draw(shown) {
       if (cards !== model.get("path")) {
         cards = model.get("path");
-        keepFocus(parts.cards, () => parts.cards.replaceChildren(...cardsOf(cards, shown.served)));
+        keepFocus(parts.cards, () => parts.cards.replaceChildren(...cardsOf(cards, shown.served, ask)));
       }
-      if (panel !== model.get("panel")) {
-        panel = model.get("panel");
-        showPanel(parts.panel, model, panel, ask);
-      }
+      panel.show(model.get("panel"));
       write(parts.folder, shown.folder);
       for (const [name, list] of Object.entries(LISTS)) {
         if (parts[name].told === JSON.stringify([shown[name], minute()])) continue;
@@ -35,21 +30,30 @@ export default face("home", (root, ask, model) => {
       parts.problem.replaceChildren(...shown.problems.map((text) => h("p", { class: "wb-note" }, text)));
     },
     close() {
-      clearInterval(timer);
-      seen.disconnect();
+      leave();
+      panel.show("");
     },
   };
 });
 
-/** Show the panel of a service below the lists, and a button that closes it. */
-async function showPanel(place, model, id, ask) {
-  place.replaceChildren();
-  if (!id) return;
-  const manager = model.widget_manager;
-  const view = await manager.create_view(await manager.get_model(id));
-  if (model.get("panel") !== id) return; // another one was opened meanwhile
-  place.replaceChildren(button("Close the panel", () => ask("watch", { service: "" })), view.el);
-  place.scrollIntoView({ block: "nearest" });
+/** A place for another view, with a button that closes it. */
+function openPanel(place, model, leave) {
+  let [shown, view] = ["", null];
+  const show = async (id) => {
+    if (shown === id) return;
+    shown = id;
+    view?.remove(); // which ends what it asks
+    view = null;
+    keepFocus(place, () => place.replaceChildren());
+    if (!id) return;
+    const manager = model.widget_manager;
+    const made = await manager.create_view(await manager.get_model(id));
+    if (shown !== id) return made.remove(); // another one was opened meanwhile
+    view = made;
+    place.replaceChildren(button("Close the panel", leave), view.el);
+    place.scrollIntoView({ block: "nearest" });
+  };
+  return { show };
 }
 
 const LISTS = { runs: runsOf, models: modelsOf, services: servicesOf };
@@ -58,27 +62,27 @@ const LISTS = { runs: runsOf, models: modelsOf, services: servicesOf };
 const minute = () => Math.floor(Date.now() / 60_000);
 
 /** A card for each notebook, or what to do where there is none. */
-function cardsOf(cards, served) {
+function cardsOf(cards, served, ask) {
   if (!cards.length) return [h("li", { class: "wb-muted" }, "No notebook is in this folder yet.")];
-  return cards.map(({ path, title, about, minutes, result, src, alt }) => {
+  return cards.map(({ file, path, title, about, minutes, result, src, alt }) => {
     const link = h("a", { class: "wb-home-card", ...opening(path, served) });
     if (src) link.append(h("img", { src, alt }));
     link.append(h("b", {}, title));
     if (minutes) link.append(h("span", { class: "wb-home-minutes" }, `${minutes} min`));
     const texts = [about && h("p", { title: about }, about), result && h("p", { class: "wb-home-result" }, result)];
-    return h("li", {}, link, ...texts.filter(Boolean));
+    const run = button("Run…", () => ask("set_up", { file }, file), { "aria-label": `Run ${title}` });
+    return h("li", {}, link, ...texts.filter(Boolean), h("p", { class: "wb-home-run" }, run));
   });
 }
 
 /** The last runs: the notebook, how it stands, since when, and its figures. */
-function runsOf({ runs, all_runs: all }) {
+function runsOf({ runs, all_runs: all }, ask) {
   if (!runs.length) return [empty("Nothing was run yet:", "workbench run NOTEBOOK")];
   const rows = runs.map(({ id, notebook, state, began, seconds, figures }) => [
-    h("span", { title: id }, notebook), h("span", { class: "wb-state", "data-state": state }, state),
+    button(notebook, () => ask("open_runs", { run: id }), { title: id, "aria-label": `Open run ${id}` }), h("span", { class: "wb-state", "data-state": state }, state),
     ago(began), seconds === null ? "" : duration(seconds), figuresOf(figures)]);
   const found = scrolled(table("Recent runs", ["notebook", "state", "begun", "took", "figures"], rows), "Recent runs");
-  const more = all - runs.length;
-  return more > 0 ? [found, h("p", { class: "wb-muted" }, `and ${count(more)} more: workbench runs`)] : [found];
+  return [found, button(`All ${count(all)} runs`, () => ask("open_runs"))];
 }
 
 /** Models by name: which version is champion, how many there are. */

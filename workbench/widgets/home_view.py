@@ -25,8 +25,10 @@ from workbench.serving.client import find_service
 from workbench.types import JSON
 from workbench.widgets.faces import Face, action, css, javascript
 from workbench.widgets.figures import plain
+from workbench.widgets.form_view import FormView
 from workbench.widgets.home_gallery import Entry, entries, thumbnail
 from workbench.widgets.links import served_root
+from workbench.widgets.runs_view import RunsView
 from workbench.widgets.service_reach import Reached
 from workbench.widgets.service_view import ServiceView
 
@@ -34,8 +36,7 @@ __all__ = ["HomeView", "home"]
 
 _EVERY = 2.0  # seconds between two looks
 _SHARE = 20  # of the time of a look that at least passes until the next one
-_PATIENCE = 60.0  # seconds without a word of a page, after which nobody looks
-_RUNS, _FIGURES = 8, 3  # the last ones, and how many figures of each
+_RUNS, _FIGURES = 8, 3  # the last runs, and how many figures of each
 _MODELS = 30
 
 
@@ -65,22 +66,17 @@ class HomeView(Face):
     _css = css("home")
 
     path: traitlets.List[JSON] = traitlets.List().tag(sync=True)  # apart from what often changes
-    panel = traitlets.Unicode("").tag(sync=True)  # the widget of the service that is looked at
+    panel = traitlets.Unicode("").tag(sync=True)  # the widget of a view that was opened
 
     def __init__(self, folder: Path) -> None:
         if not folder.is_dir():
             raise RequestError(f"no folder {str(folder)!r}: pass one in which notebooks are")
         super().__init__()
         self._folder, self._runs = folder.resolve(), RunWatch()
-        self._next, self._until = 0.0, 0.0
+        self._next = 0.0
         self._mine: dict[str, Service] = {}  # those that were served by a click
+        self._view: Face | None = None  # in the panel
         self.refresh()
-
-    @action
-    def stay(self) -> None:
-        """Look on for a minute, since a page shows it."""
-        self._until = time.monotonic() + _PATIENCE
-        self.follow()
 
     @action
     def serve(self, model: str) -> None:
@@ -91,28 +87,51 @@ class HomeView(Face):
 
     @action
     def watch(self, service: str) -> None:
-        """Show the panel of a service that runs on this machine; of none where it is empty."""
+        """Show the panel of a service that runs on this machine."""
         mine = self._mine.get(service)
-        self.panel = ""
-        if not service:
-            return
         if mine is None or not mine.is_running:
             found = find_service(service)
-            view = ServiceView(Reached(connect(found.url, found.token), service))
+            self._open(ServiceView(Reached(connect(found.url, found.token), service)))
         else:
-            view = ServiceView(Reached(mine))
-        view.follow()
-        self._view = view  # as long as it is seen
-        self.panel = view.model_id or ""
+            self._open(ServiceView(Reached(mine)))
 
-    def look(self) -> bool:
+    @action
+    def set_up(self, file: str) -> None:
+        """Show the form of a notebook's parameters, which starts runs of it."""
+        files = [entry.file for entry in entries(self._folder)]
+        if file not in files:
+            raise UnknownNameError("notebook", file, files)
+        self._open(FormView(self._folder / file))
+
+    @action
+    def open_runs(self, run: str = "") -> None:
+        """Show the runs, one of them opened if it is named."""
+        view = RunsView()
+        if run:
+            view.open_run(run)
+            view.refresh()
+        self._open(view)
+
+    @action
+    def close_panel(self) -> None:
+        """Show no other view any more."""
+        self._open(None)
+
+    def _open(self, view: Face | None) -> None:
+        """Show another view below the lists, instead of the one that is shown there."""
+        before, self._view = self._view, view
+        self.panel = view.model_id or "" if view is not None else ""
+        if before is not None:
+            before.close()
+
+    def catch_up(self) -> bool:
         """Show what is new, every two seconds; return whether a page still shows it."""
         began = time.monotonic()
         if began >= self._next:
             self.refresh()
             ended = time.monotonic()
             self._next = ended + max(_EVERY, _SHARE * (ended - began))
-        return began < self._until
+        return self.is_seen
 
     def draw(self) -> JSON:
         """Return the runs, models and services; the notebooks are in `path`."""
@@ -181,14 +200,13 @@ def _run(run: Run) -> JSON:
         "state": run.state,
         "began": run.began,
         "seconds": run.seconds,
-        "figures": _figures(run.metrics),
+        "figures": _figures(list(run.metrics.items())[-_FIGURES:]),  # the last ones sum it up
     }
 
 
-def _figures(metrics: dict[str, float]) -> list[list[Any]]:
-    """Return the last figures, as JSON has them: without numbers that are none."""
-    last = list(metrics.items())[-_FIGURES:]
-    return [[name, plain(value)] for name, value in last]
+def _figures(metrics: list[tuple[str, float]]) -> list[list[Any]]:
+    """Return figures as JSON has them: without numbers that are none."""
+    return [[name, plain(value)] for name, value in metrics]
 
 
 def _models(versions: list[ModelVersion], problems: list[str]) -> list[JSON]:
@@ -214,7 +232,7 @@ def _models(versions: list[ModelVersion], problems: list[str]) -> list[JSON]:
                 "champion": champion.version if champion else None,
                 "newest": own[-1].version,
                 "created": own[-1].record["created"],
-                "figures": _figures(shown.metrics),
+                "figures": _figures(list(shown.metrics.items())[:_FIGURES]),
             }
         )
     return sorted(found, key=lambda model: str(model["created"]), reverse=True)

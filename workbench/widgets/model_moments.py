@@ -19,12 +19,13 @@ from workbench.serving.live import Mirror
 from workbench.training.gradients import GradientFlow, gradient_flow
 from workbench.types import JSON
 from workbench.widgets.figures import plain
-from workbench.widgets.images import address_of, brightest
+from workbench.widgets.images import address_of, brightest, shrunk
 
 __all__ = ["LISTED", "Moment", "steps_of"]
 
 LISTED = 200  # layers
 _NAMED = 1000  # dead units
+_LARGE = 224  # pixels of the longer side of a row that is an image
 
 
 class Moment:
@@ -53,6 +54,7 @@ class Moment:
         if training is not None and self.steps:
             self.said += f", after step {self.steps:,} of training {training.name!r}"
         self._insides: dict[tuple[str, int, int], JSON] = {}
+        self._images: dict[int, str] = {}
 
     @cached_property
     def listed(self) -> list[JSON]:
@@ -113,6 +115,13 @@ class Moment:
                 "at_once": TILES,
             }}  # fmt: skip
         return self._insides[key]
+
+    def image(self, row: int) -> str:
+        """Return the address of a row that is an image, of up to 224 pixels."""
+        if row not in self._images:
+            image = shrunk(self.survey.rows.inputs[row], _LARGE)
+            self._images = {row: address_of(image, self.white)}  # the last one alone is kept
+        return self._images[row]
 
     def first_filters(self) -> tuple[str, list[Tile]]:
         """Return the filters of the first layer that has some, and its name."""

@@ -9,7 +9,7 @@ from torch import nn
 
 from workbench.attached import attached
 from workbench.datasets import Dataset
-from workbench.datasets.overviews import is_image
+from workbench.datasets.overviews import column_names, is_image
 from workbench.errors import RequestError, UnknownNameError
 from workbench.evaluation.layers import Layer
 from workbench.pictures import Picture
@@ -18,7 +18,6 @@ from workbench.training.planning import name_of
 from workbench.types import JSON
 from workbench.widgets.faces import Face, action, checked_place, css, javascript
 from workbench.widgets.figures import plain
-from workbench.widgets.images import address_of
 from workbench.widgets.model_moments import LISTED, Moment, steps_of
 from workbench.widgets.model_still import model_still
 
@@ -113,7 +112,7 @@ class ModelView(Face):
         if self._is_going:
             self.follow()
 
-    def look(self) -> bool:
+    def catch_up(self) -> bool:
         """Say that the training has gone on since; return whether it still goes on."""
         self.refresh()
         return self._is_going
@@ -188,9 +187,9 @@ class ModelView(Face):
     def _input(self, index: int) -> JSON:
         rows = self._moment.survey.rows
         if is_image(rows):
-            return {"src": address_of(rows.inputs[index], self._moment.white)}
+            return {"src": self._moment.image(index)}
         values = rows.inputs[index].reshape(-1)[:_VALUES].double().tolist()
-        names = self._data.features or [str(i) for i in range(len(values))]
+        names = column_names(rows.features, len(values))
         return {"values": [[name, plain(v)] for name, v in zip(names, values, strict=False)]}
 
 

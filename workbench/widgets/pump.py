@@ -10,6 +10,7 @@ from typing import Protocol
 __all__ = ["View", "follow"]
 
 _EVERY = 0.25  # seconds, as often as a training looks at itself
+_REST = 1.0, 300.0  # seconds after which a view that failed looks again: at first, and at most
 
 
 class View(Protocol):
@@ -20,6 +21,7 @@ class View(Protocol):
 
 
 _views: dict[View, bool] = {}  # and whether somebody has asked again since the last look
+_failed: dict[View, tuple[float, float]] = {}  # when each looks again, and how long it rested
 _lock = threading.Lock()
 _thread: threading.Thread | None = None
 
@@ -52,9 +54,16 @@ def _run() -> None:
 
 
 def _more_may_come(view: View) -> bool:
-    """Let one view look; one that cannot must not stop the others."""
+    """Let one view look; one that cannot must not stop the others, and rests ever longer."""
+    due, rest = _failed.get(view, (0.0, 0.0))
+    if time.monotonic() < due:
+        return True
     try:
-        return view.look()
+        more = view.look()
     except Exception:
         logging.getLogger(__name__).exception("a view could not be brought up to date")
-        return False
+        rest = min(max(2 * rest, _REST[0]), _REST[1])
+        _failed[view] = time.monotonic() + rest, rest
+        return True
+    _failed.pop(view, None)
+    return more

@@ -33,7 +33,8 @@ function numbersOf(curves) {
 /** Whose curves they are. */
 function aboutCurves(shown, of, selected) {
   if (!shown) return "None of these runs has recorded anything by step.";
+  const curves = shown === 1 ? "1 curve" : `${count(shown)} curves`;
   const runs = selected === 1 ? "one selected run" : `${selected} selected runs`;
-  if (selected) return `${count(shown)} curves of ${runs}`;
-  return `The first ${shown} curves of the ${of} runs of this page; select runs to see theirs`;
+  if (selected) return `${curves} of ${runs}`;
+  return `The first ${curves} of the ${of} runs of this page; select runs to see theirs`;
 }

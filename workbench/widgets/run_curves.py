@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import zip_longest
 from pathlib import Path
 
 from workbench.errors import RequestError, TamperedError
@@ -27,13 +28,12 @@ class CurveShelf:
         self._recorded: dict[Path, tuple[int, JSON]] = {}
 
     def of(self, runs: Sequence[Run]) -> list[JSON]:
-        """Return the curves of runs, as the page draws them; at most `MOST`."""
-        found: list[JSON] = []
-        for run in runs:
-            found += self._of(run)
-            if len(found) >= MOST:
-                break
-        return found[:MOST]
+        """Return the curves of runs, as the page draws them; at most `MOST`.
+
+        Of runs with several trainings each, first comes the first of every run, and so on.
+        """
+        turns = zip_longest(*(list(self._of(run)) for run in runs[:MOST]))
+        return [curve for turn in turns for curve in turn if curve is not None][:MOST]
 
     def _of(self, run: Run) -> Iterator[JSON]:
         folders = sorted((run.folder / "trainings").glob("*/"))

@@ -55,7 +55,7 @@ function asksOf(told, served, folder, again, ask) {
     h(
       "div",
       { class: "wb-line-up wb-asked" },
-      notebookLink(told.notebook, served, told.id),
+      notebookLink(told, served, ask),
       report,
       again.going
         ? button("Stop verifying", () => ask("stop_verification", { run: told.id }, told.id))

@@ -18,6 +18,7 @@ __all__ = ["column_names", "details", "usual_columns", "values_of"]
 
 _LOOKED_AT = 500  # runs
 _CHOICE, _COLUMNS = 20, 4  # of parameters, and as many of metrics
+_LETTERS = 200  # of a text; its report has all of it
 
 
 def column_names(runs: Sequence[Run]) -> list[str]:
@@ -43,7 +44,7 @@ def usual_columns(runs: Sequence[Run]) -> list[str]:
 
 
 def values_of(run: Run, names: Sequence[str]) -> list[Any]:
-    """Return the values of a run in some columns: numbers, else texts; None where it has none."""
+    """Return the values of a run in some columns: numbers, else short texts; None without one."""
     there = {**run.parameters, **run.metrics}
     return [_plain(there[name]) if name in there else None for name in names]
 
@@ -56,7 +57,7 @@ def details(run: Run) -> JSON:
         "folder": str(run.folder),
         "source": str(run.source),
         "is_behind": run.is_behind,
-        "parameters": [[name, said(v), name in given] for name, v in run.parameters.items()],
+        "parameters": [[name, _cut(said(v)), name in given] for name, v in run.parameters.items()],
         "metrics": [[name, value] for name, value in run.metrics.items()],
         "published": run.published,
         "aliases": {name: dict(standing(name).aliases) for name in models},
@@ -95,4 +96,8 @@ def _often(tables: Sequence[JSON]) -> Iterator[tuple[str, int]]:
 
 def _plain(value: Any) -> float | str:
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return value if is_number else said(value)
+    return value if is_number else _cut(said(value))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LETTERS else f"{text[: _LETTERS - 1]}…"

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from workbench.home import write_file
 from workbench.runs import Run, RunList
 from workbench.runs.background import AT_ONCE, Kind, Task, start, stop, tasks
 from workbench.runs.execution import check_ready
@@ -16,6 +17,7 @@ from workbench.runs.index import RunWatch
 from workbench.runs.outcomes import failure
 from workbench.types import JSON
 from workbench.widgets.faces import Face, action
+from workbench.widgets.links import folder_of_copies
 
 __all__ = ["RunFace", "last_words", "standing"]
 
@@ -24,7 +26,7 @@ _METRICS = 8  # that a line shows
 
 
 class RunFace(Face):
-    """Shows runs as they stand: looks at them about once a second for as long as it is there."""
+    """Shows runs as they stand: looks at them about once a second for as long as it is seen."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -33,18 +35,18 @@ class RunFace(Face):
         self._tasks: list[Task] = []
         self._due = 0.0
         self._ending: set[Path] = set()  # that were asked to end; a second time would kill
+        self._copies = folder_of_copies()
         self.take_stock()
 
-    def look(self) -> bool:
-        """Show what is new, unless the last look was a moment ago; return whether it is there."""
-        if time.monotonic() >= self._due:
-            with self._lock:
-                began = time.monotonic()
-                if self.take_stock():
-                    self.refresh()
-                now = time.monotonic()
-                self._due = now + max(_EVERY, _REST * (now - began))
-        return self.comm is not None
+    def catch_up(self) -> bool:
+        """Show what is new, unless the last look was a moment ago; return whether it is seen."""
+        began = time.monotonic()
+        if began >= self._due:
+            if self.take_stock():
+                self.refresh()
+            now = time.monotonic()
+            self._due = now + max(_EVERY, _REST * (now - began))
+        return self.is_seen
 
     def take_stock(self) -> bool:
         """Take note of how all runs stand; return whether that may be otherwise than before."""
@@ -85,6 +87,19 @@ class RunFace(Face):
         start("run", found.folder)
         self.take_stock()
 
+    @action
+    def copy(self, run: str) -> None:
+        """Copy a run's notebook to where Jupyter opens it; its own stays as it was recorded."""
+        found = self.run_of(run)
+        copy = self._copies / f"{found.id}.ipynb"
+        if not copy.exists():  # what was written into it since is somebody's
+            write_file(copy, found.notebook.read_bytes())
+
+    def notebook_of(self, run: Run) -> str:
+        """Return where a run's notebook can be opened: its copy, where there is one."""
+        copy = self._copies / f"{run.id}.ipynb"
+        return str(copy if copy.exists() else run.notebook)
+
     def task_of(self, folder: Path, kind: Kind = "run") -> Task | None:
         """Return what goes on in the background with a run or a sweep, or waits; or None."""
         return next((t for t in self._tasks if (t.kind, t.folder) == (kind, folder)), None)
@@ -99,7 +114,11 @@ class RunFace(Face):
     def line_of(self, run: Run) -> JSON:
         """Return how a run stands, and what can be asked of it."""
         task = self.task_of(run.folder)
-        line = standing(run) | {"place": self.place_of(task), "ending": run.folder in self._ending}
+        line = standing(run) | {
+            "notebook": self.notebook_of(run),
+            "place": self.place_of(task),
+            "ending": run.folder in self._ending,
+        }
         if task is not None and task.waits:
             line["state"] = "queued"
         can_stop = task is not None or line["state"] == "running"
@@ -115,7 +134,6 @@ def standing(run: Run) -> JSON:
         "asked": run.record.get("queued") or run.began,
         "seconds": run.seconds,
         "metrics": dict(list(run.metrics.items())[:_METRICS]),
-        "notebook": str(run.notebook),
     }
     cells = run.record.get("cells") or []
     if run.state == "running":

@@ -42,10 +42,11 @@ function buttonsOf(line, ask, more = "") {
   });
 }
 
-/** A number of a run in four digits, its zeros left out; a text as it is. */
+/** A number of a run in four digits, or in all of more, its zeros left out; a text as it is. */
 function figureOf(value) {
   if (value === null || value === undefined) return "";
   if (typeof value !== "number") return value;
+  if (Math.abs(value) >= 1000 && Math.abs(value) < 1e9) return count(value);
   const four = Number(value.toPrecision(4));
   const size = Math.abs(four);
   return Number.isInteger(four) || size < 1e-3 || size >= 1e6 ? short(four) : String(four);
@@ -58,12 +59,27 @@ function metricsOf(metrics) {
     .join(" · ");
 }
 
-/** A link that opens a notebook in a tab of Lab; where Jupyter cannot, its path to be copied. */
-function notebookLink(path, served, id) {
-  const link = opening(path, served);
-  if (link === null) return copied(path, `Copy the path of ${id}`);
+const wanted = new Set(); // runs of which a copy is opened as soon as it is there
+
+/**
+ * A link that opens a run's notebook in a tab of Lab; where Jupyter does not serve it, a button that
+ * has it copied to where it does, or where no Jupyter is, its path to be taken elsewhere.
+ */
+function notebookLink({ id, notebook, state }, served, ask) {
+  const link = opening(notebook, served);
+  if (link === null && (served === null || ["queued", "running"].includes(state)))
+    return copied(notebook, `Copy the path of ${id}`);
+  if (link === null) {
+    const copy = () => {
+      wanted.add(id);
+      ask("copy", { run: id }, id);
+    };
+    return button("Open a copy", copy, { "aria-label": `Open a copy of the notebook of ${id}` });
+  }
   const more = { target: "_blank", rel: "noopener", "aria-label": `Open notebook of ${id}` };
-  return h("a", { ...link, ...more }, "Open notebook");
+  const element = h("a", { ...link, ...more }, "Open notebook");
+  if (wanted.delete(id)) setTimeout(() => element.click()); // once it is in the page
+  return element;
 }
 
 /** A text to be taken elsewhere, with a button that does. */
@@ -73,12 +89,13 @@ function copied(text, label) {
 }
 
 /**
- * Draw what the kernel shows, but nothing while a mouse button is held down, since a button that is
- * replaced in the meantime would not be clicked.
+ * Draw what the kernel shows as long as somebody looks at it, but nothing while a mouse button is
+ * held down, since a button that is replaced in the meantime would not be clicked.
  */
-function calmly(root, draw) {
+function calmly(root, ask, draw) {
+  const leave = staying(root, ask);
   let [held, waiting] = [false, null];
-  const hold = () => (held = true);
+  const hold = ({ target }) => (held = !target.closest("select")); // of a list nothing says the end
   const letGo = () =>
     setTimeout(() => {
       held = false;
@@ -90,7 +107,10 @@ function calmly(root, draw) {
   ends.forEach((name) => window.addEventListener(name, letGo));
   return {
     draw: (shown) => (held ? (waiting = shown) : draw(shown)),
-    close: () => ends.forEach((name) => window.removeEventListener(name, letGo)),
+    close() {
+      leave();
+      ends.forEach((name) => window.removeEventListener(name, letGo));
+    },
   };
 }
 

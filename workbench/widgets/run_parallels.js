@@ -7,7 +7,7 @@ const PLANE = { width: 900, height: 300, top: 44, bottom: 16, side: 90 };
 /** The picture of parallel axes; `narrow` is told an axis and two places, `open` a run. */
 function parallelsOf({ axes, lines, colour }, opened, narrow, open) {
   const { width, height, top, bottom, side } = PLANE;
-  const across = (i) => side + (axes.length > 1 ? (i / (axes.length - 1)) * (width - 2 * side) : 0);
+  const across = (i) => side + (i / (axes.length - 1)) * (width - 2 * side);
   const up = (place) => height - bottom - place * (height - top - bottom);
   const by = axes.findIndex(({ name }) => name === colour);
   const names = axes.map(({ name }) => name).join(", ");
@@ -21,7 +21,8 @@ function parallelsOf({ axes, lines, colour }, opened, narrow, open) {
   });
   const ordered = [...lines].sort((a, b) => (a.run === opened) - (b.run === opened)); // last
   picture.append(...ordered.map((line) => lineOf(line, { across, up, by, opened, open })));
-  picture.append(...axes.flatMap((axis, i) => axisOf(axis, across(i), up, i, axes.length)));
+  const room = Math.min(side, across(1) - across(0));
+  picture.append(...axes.flatMap((axis, i) => axisOf(axis, across(i), up, i, room)));
   picture.append(...axes.map((axis, i) => brushOf(picture, axis, across(i), up, narrow)));
   return picture;
 }
@@ -48,25 +49,22 @@ function inkOf(place) {
   return `color-mix(in oklch, var(--wb-c1) ${Math.round(100 * place)}%, var(--wb-c0))`;
 }
 
-/** An axis: its name above, and what stands at some places. */
-function axisOf({ name, marks }, x, up, i, all) {
-  const last = i === all - 1;
-  const anchor = last ? "end" : "start";
-  const short_ = name.length > 18 ? `${name.slice(0, 17)}…` : name;
+/** An axis: its name above, and what stands at some places, as far as there is `room` for it. */
+function axisOf({ name, marks }, x, up, i, room) {
+  const text = (place, look, whole, letters) =>
+    titledMark(s("text", { ...place, class: look }, cutOf(whole, letters)), whole);
+  const above = { x, y: i % 2 ? 14 : 28, "text-anchor": "middle" };
+  const letters = Math.floor(room / LETTER) - 1;
   return [
-    titledMark(
-      s("text", { x, y: i % 2 ? 14 : 28, "text-anchor": "middle", class: "wb-axis-name" }, short_),
-      name,
-    ),
+    text(above, "wb-axis-name", name, 18),
     s("line", { class: "wb-axis", x1: x, x2: x, y1: up(0), y2: up(1) }),
-    ...marks.map(([place, text]) =>
-      s(
-        "text",
-        { x: last ? x - 5 : x + 5, y: up(place) + 4, "text-anchor": anchor, class: "wb-mark" },
-        text,
-      ),
-    ),
+    ...marks.map(([at, whole]) => text({ x: x + 5, y: up(at) + 4 }, "wb-mark", whole, letters)),
   ];
+}
+
+/** A text of so many letters at most. */
+function cutOf(text, letters) {
+  return text.length > letters ? `${text.slice(0, letters - 1)}…` : text;
 }
 
 /** What takes a drag along an axis, and shows how far it went. */

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
+import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,11 +13,13 @@ from typing import Any
 from workbench.errors import RequestError, UnknownNameError
 from workbench.runs import Run
 from workbench.runs.reports import said
+from workbench.runs.spaces import split
 from workbench.types import JSON
 
 __all__ = ["Axis", "axes_of", "conditions_within", "parallels"]
 
-_AXES, _WORDS, _LINES = 12, 12, 200
+_AXES, _WORDS = 12, 12
+_LETTERS = 200  # of a word; a longer one is no place to find
 _WIDE = 100  # times as much as the least: then the axis is of powers
 
 
@@ -38,16 +43,17 @@ class Axis:
 
     @classmethod
     def of(cls, name: str, values: Sequence[Any]) -> Axis | None:
-        """Return the axis on which these values differ; None where they do not, or too many do."""
+        """Return the axis on which these values differ; None where they do not, or too much."""
         there = [value for value in values if value is not None]
         if all(map(_is_number, there)):
             finite = [float(value) for value in there if math.isfinite(value)]
-            if len(set(finite)) < 2:
+            low, high = min(finite, default=0.0), max(finite, default=0.0)
+            if not 0 < high - low < math.inf:
                 return None
-            low, high = min(finite), max(finite)
             return cls(name, low, high, low > 0 and high / low >= _WIDE)
         words = sorted({said(value) for value in there})
-        return cls(name, words=tuple(words)) if 1 < len(words) <= _WORDS else None
+        are_few = 1 < len(words) <= _WORDS and all(len(word) <= _LETTERS for word in words)
+        return cls(name, words=tuple(words)) if are_few else None
 
     def place(self, value: Any) -> float | None:
         """Return where a value stands, or None where it has no place."""
@@ -72,7 +78,13 @@ class Axis:
         if self.words:
             return [(self.place(word) or 0.0, word) for word in self.words]
         places = (0, 0.25, 0.5, 0.75, 1)
-        return [(place, f"{self.value(place):.3g}") for place in places]
+        return [(place, self.written(place, 3)) for place in places]
+
+    def written(self, place: float, digits: int) -> str:
+        """Return the number at a place, in so many digits of what differs along the axis."""
+        largest, span = max(abs(self.low), abs(self.high)), self.high - self.low
+        alike = 0 if self.is_log else max(0, math.ceil(math.log10(largest / span)))
+        return f"{self.value(place):.{digits + alike}g}"
 
     def _scaled(self, value: float) -> float:
         return math.log(value) if self.is_log else value
@@ -82,13 +94,12 @@ def parallels(runs: Sequence[Run], colour: str) -> JSON:
     """Return the axes, and where the line of each run crosses them.
 
     Args:
-        runs: the first 200 are drawn.
+        runs: each has a line.
         colour: the axis of numbers by which lines are coloured; another one, if there is none such.
     """
-    runs = runs[:_LINES]
     axes = axes_of(runs)
     numbers = [axis.name for axis in axes if not axis.words]
-    by = colour if colour in numbers else (numbers or [""])[-1]
+    by = colour if colour in numbers else _telling(runs, numbers)
     lines = [
         {"run": run.id, "places": [axis.place(_value(run, axis.name)) for axis in axes]}
         for run in runs
@@ -127,14 +138,28 @@ def conditions_within(axes: Sequence[Axis], name: str, low: float, high: float) 
     if axis is None:
         raise UnknownNameError("axis", name, [axis.name for axis in axes])
     if not axis.words:  # at an end there is nothing to be left out
-        above = [f"{name}>={axis.value(low):.4g}"] if low > 0 else []
-        return above + ([f"{name}<={axis.value(high):.4g}"] if high < 1 else [])
+        above = [f"{name}>={axis.written(low, 4)}"] if low > 0 else []
+        return above + ([f"{name}<={axis.written(high, 4)}"] if high < 1 else [])
     words = [word for word in axis.words if low <= (axis.place(word) or 0.0) <= high]
     if len(words) != 1:
         raise RequestError(
             f"{len(words)} values of {name} stand there: drag over one of {', '.join(axis.words)}"
         )
-    return [f"{name}={words[0]}"]
+    return [f"{name}={_quoted(words[0])}"]
+
+
+def _quoted(word: str) -> str:
+    """Return a word as a condition has it: in quotes that hold none, unless it is clear without."""
+    if split(f"{word},") == [word, ""] and re.fullmatch(r"[^\s\"'=](.*\S)?", word):
+        return word
+    inside = json.dumps(word, ensure_ascii=False)[1:-1].replace('\\"', r"\x22")
+    return f'"{inside}"'
+
+
+def _telling(runs: Sequence[Run], numbers: Sequence[str]) -> str:
+    """Return by what to colour, unless somebody says: the metric that most runs have."""
+    counts = Counter(name for run in runs for name in run.metrics)
+    return max(reversed(numbers), key=lambda name: counts[name], default="")
 
 
 def _names(runs: Sequence[Run]) -> Iterator[str]:

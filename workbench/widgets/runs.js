@@ -1,7 +1,8 @@
 /** The runs of a home: a table to look through, some of them compared, one to go on with. */
 export default face("runs", (root, ask, model) => {
   const part = (name) => h("div", { class: `wb-${name}` });
-  const [head, listed, pager, more, choices] = [
+  const status = (look) => h("span", { class: look, role: "status" });
+  const [head, listed, foot, more, choices] = [
     "line-up",
     "found",
     "line-up",
@@ -10,34 +11,46 @@ export default face("runs", (root, ask, model) => {
   ].map(part);
   const bodies = { parallels: part("part-of"), curves: part("part-of"), run: part("part-of") };
   const [find, selection] = [openFind(ask), openSelection(ask)];
-  root.append(head, find.element, listed, pager, more, choices, ...Object.values(bodies));
+  const [counted, turned, chosen] = [status("wb-muted"), part("turned"), status("")];
+  head.append(h("b", { class: "wb-title" }, "Runs"), counted);
+  foot.append(turned, chosen);
+  root.append(head, find.element, listed, foot, more, choices, ...Object.values(bodies));
+  let pressed = ""; // the run that is to be seen once the kernel shows it
+  const open = (id) => {
+    pressed = id;
+    ask("open_run", { run: id });
+  };
 
-  const fillTable = filler(root, listed, (told) => [tableOf(told, selection, ask)]);
-  const fillPager = filler(root, pager, (told) => pagerOf(told, selection, ask));
+  const lines = part("lines"); // replaced within what is scrolled, which stays where it was
+  listed.append(scrolled(lines, "Runs"));
+  const fillTable = filler(root, lines, (told) => [tableOf(told, selection, open, ask)]);
+  const fillTurned = filler(root, turned, (told) => turnedOf(told, selection, ask));
   const fillMore = filler(root, more, (told) => [columnsOf(told, ask, more)]);
   const fillTabs = filler(root, choices, (tab) => [
     tabs(Object.keys(TABS), tab, (to) => ask("open_tab", { tab: TABS[to] }), "Parts"),
   ]);
-  const fillParallels = filler(root, bodies.parallels, (told) => comparisonOf(told, ask));
+  const fillParallels = filler(root, bodies.parallels, (told) => comparisonOf(told, open, ask));
   const curves = openCurves(bodies.curves);
   const run = openRun(root, bodies.run, ask);
 
-  const calm = calmly(root, (shown) => {
-    const { total, found, rows, columns, by, down, page, pages, tab, known, served } = shown;
-    const picked = selection.update(shown.picked, model.get("problem"));
-    head.replaceChildren(
-      h("b", { class: "wb-title" }, "Runs"),
-      h("span", { class: "wb-muted", role: "status" }, `${count(found)} found of ${count(total)}`),
-    );
+  const calm = calmly(root, ask, (shown) => {
+    const { total, found, rows, columns, by, down, page, pages, tab, known, opened } = shown;
+    const picked = selection.update(shown, model.get("problem"));
+    write(counted, `${count(found)} found of ${count(total)}`);
+    write(chosen, `${count(shown.selected)} selected`);
     find.update(shown);
-    fillTable({ rows, columns, by, down, picked, served });
-    fillPager({ page, pages, picked, rows: rows.map(({ id }) => id) });
+    fillTable({ rows, columns, by, down, picked, opened, total });
+    fillTurned({ page, pages, picked, any: shown.selected > 0, rows: rows.map(({ id }) => id) });
     fillMore({ known, columns });
     fillTabs(Object.keys(TABS).find((name) => TABS[name] === tab));
     Object.entries(bodies).forEach(([name, body]) => (body.hidden = name !== tab));
-    if (tab === "parallels") fillParallels({ ...shown.part, opened: shown.opened, picked });
+    if (tab === "parallels") fillParallels({ ...shown.part, opened });
     if (tab === "curves") curves.update(shown.part);
-    if (tab === "run") run.update(shown, model.get("report_page"));
+    if (tab !== "run") return;
+    run.update(shown, model.get("report_page"));
+    if (!pressed || opened !== pressed) return;
+    bodies.run.scrollIntoView({ block: "nearest" });
+    pressed = "";
   });
   const close = () => {
     calm.close();
@@ -48,6 +61,7 @@ export default face("runs", (root, ask, model) => {
 
 const TABS = { "side by side": "parallels", curves: "curves", "one run": "run" };
 const STATES = ["queued", "running", "done", "failed", "interrupted", "killed", "timed out"];
+const CUT = 24; // letters, of which a cell may not show all
 const HEADS = {
   id: "run",
   state: "state",
@@ -95,22 +109,26 @@ function openFind(ask) {
 
 /** Which runs are selected: what was clicked counts until the kernel has repeated it. */
 function openSelection(ask) {
-  let [picked, sent] = [[], null];
-  const select = (runs) => {
-    [picked, sent] = [runs, runs.join()];
-    ask("select", { runs });
+  const clicked = new Map(); // by run, whether it is to be
+  const tick = (runs, on) => {
+    runs.forEach((run) => clicked.set(run, on));
+    ask("tick", { runs, on }, runs.join());
   };
-  const toggle = (run, on) => select(on ? [...picked, run] : picked.filter((one) => one !== run));
-  const update = (theirs, refused) => {
-    if (sent !== null && !refused && theirs.join() !== sent) return picked;
-    [picked, sent] = [theirs, null];
-    return picked;
+  const clear = (rows) => {
+    rows.forEach((run) => clicked.set(run, false));
+    ask("select", { runs: [] });
   };
-  return { select, toggle, update };
+  const update = ({ rows, picked }, refused) => {
+    const runs = rows.map(({ id }) => id);
+    const stands = (run) => clicked.get(run) !== picked.includes(run) && runs.includes(run);
+    [...clicked.keys()].forEach((run) => (!refused && stands(run)) || clicked.delete(run));
+    return runs.filter((run) => clicked.get(run) ?? picked.includes(run));
+  };
+  return { tick, clear, update };
 }
 
 /** The runs of a page: a box to select each, its name to open it, its figures. */
-function tableOf({ rows, columns, by, down, picked }, selection, ask) {
+function tableOf({ rows, columns, by, down, picked, opened, total }, selection, open, ask) {
   const names = [...Object.keys(HEADS), ...columns];
   const heads = names.map((name) => {
     const sorted = name === by ? (down ? "descending" : "ascending") : "none";
@@ -124,53 +142,43 @@ function tableOf({ rows, columns, by, down, picked }, selection, ask) {
   const lines = rows.map((row) => {
     const box = h("input", { type: "checkbox", "aria-label": `Select ${row.id}` });
     box.checked = picked.includes(row.id);
-    box.addEventListener("change", () => selection.toggle(row.id, box.checked));
-    const name = button(row.id.slice(-4), () => ask("open_run", { run: row.id }), {
+    box.addEventListener("change", () => selection.tick([row.id], box.checked));
+    const name = button(row.id.slice(-4), () => open(row.id), {
       "aria-label": `Open ${row.id.slice(-4)} of ${row.notebook}`,
+      "aria-pressed": String(row.id === opened),
       title: row.id,
     });
     const took = Number.isFinite(row.seconds) ? duration(row.seconds) : "";
-    const cells = [stateOf(row), row.notebook, row.started, took, ...row.values.map(figureOf)];
+    const texts = [row.notebook, row.started, took, ...row.values.map(figureOf)];
+    const cells = texts.map((text) => h("td", text.length > CUT ? { title: text } : {}, text));
     return h(
       "tr",
       {},
       h("td", {}, box),
       h("th", { scope: "row" }, name),
-      ...cells.map((cell) => h("td", {}, cell)),
+      h("td", {}, stateOf(row)),
+      ...cells,
     );
   });
-  const none = h("tr", {}, h("td", { colspan: names.length + 1 }, "No run is like that."));
+  const none = h("tr", {}, h("td", { colspan: names.length + 1 }, total ? "No run is like that." : NOTHING));
   const body = h("tbody", {}, ...(lines.length ? lines : [none]));
   const head = h("thead", {}, h("tr", {}, h("td", {}), ...heads));
-  return scrolled(h("table", {}, h("caption", { class: "wb-hidden" }, "Runs"), head, body), "Runs");
+  return h("table", {}, h("caption", { class: "wb-hidden" }, "Runs"), head, body);
 }
 
 /** To turn over, and to select. */
-function pagerOf({ page, pages, picked, rows }, selection, ask) {
-  const steps = [
-    ["First", 0],
-    ["Previous", page - 1],
-    ["Next", page + 1],
-    ["Last", pages - 1],
-  ];
-  const all = [...new Set([...picked, ...rows])];
+function turnedOf({ page, pages, picked, any, rows }, selection, ask) {
   return [
-    ...steps.map(([name, to]) =>
-      disabledIf(
-        to < 0 || to >= pages || to === page,
-        button(name, () => ask("turn", { page: to })),
-      ),
-    ),
+    ...pager({ page, pages }, (to) => ask("turn", { page: to })),
     h("span", { class: "wb-muted" }, `page ${count(page + 1)} of ${count(pages)}`),
     disabledIf(
-      all.length === picked.length,
-      button("Select page", () => selection.select(all)),
+      rows.length === picked.length,
+      button("Select page", () => selection.tick(rows, true)),
     ),
     disabledIf(
-      !picked.length,
-      button("Clear selection", () => selection.select([])),
+      !any,
+      button("Clear selection", () => selection.clear(rows)),
     ),
-    h("span", { role: "status" }, `${count(picked.length)} selected`),
   ];
 }
 
@@ -197,13 +205,11 @@ function columnsOf({ known, columns }, ask, around) {
 }
 
 /** The runs that are compared, as lines through parallel axes. */
-function comparisonOf(told, ask) {
-  const { axes, lines, colours, colour, opened, picked } = told;
-  const first = `the first ${count(lines.length)} runs found`;
-  const of = picked.length > 1 ? `${picked.length} selected runs` : first;
-  const hint = `${of}; drag along an axis to narrow them down`;
-  if (axes.length < 2)
-    return [h("p", {}, `In ${of} nothing differs that could be compared: find or select others.`)];
+function comparisonOf(told, open, ask) {
+  const { axes, whose, colours, colour, opened } = told;
+  const hint = `${whose}; drag along an axis to narrow them down`;
+  const alike = `In ${whose} nothing differs that could be compared: find or select others.`;
+  if (axes.length < 2) return [h("p", {}, alike)];
   const narrow = (axis, low, high) => ask("narrow", { axis, low, high });
   return [
     h(
@@ -218,6 +224,8 @@ function comparisonOf(told, ask) {
       ),
       coloursOf(told),
     ),
-    parallelsOf(told, opened, narrow, (run) => ask("open_run", { run })),
+    parallelsOf(told, opened, narrow, open),
   ];
 }
+
+const NOTHING = "Nothing was run yet: workbench run NOTEBOOK, or a form's button, begins a run.";

@@ -14,7 +14,7 @@ from workbench.progress import is_live
 from workbench.registry import promote
 from workbench.runs import Run, RunList
 from workbench.runs.background import start, stop
-from workbench.runs.queries import pick
+from workbench.runs.queries import check_known, field_of, pick
 from workbench.runs.reports import report
 from workbench.runs.spaces import split
 from workbench.types import JSON
@@ -28,7 +28,7 @@ from workbench.widgets.run_parallels import axes_of, conditions_within, parallel
 __all__ = ["RunsView", "runs"]
 
 _PAGE = 20
-_DRAWN = 200  # runs, where none is selected
+_DRAWN = 200  # runs; the lines of more are not told apart
 _STILL, _NOTEBOOKS = 12, 200
 _LARGEST = 5_000_000  # bytes of a report that is shown in place
 _TABS = ("parallels", "curves", "run")
@@ -38,10 +38,7 @@ _FIELDS = ("id", "state", "notebook", "started", "seconds")
 def runs() -> RunsView | Picture:
     """Return a table of the runs of this home that follows them; a picture where no page lives."""
     view = RunsView()
-    if not is_live():
-        return view.picture()
-    view.follow()
-    return view
+    return view if is_live() else view.picture()
 
 
 class RunsView(RunFace):
@@ -51,7 +48,7 @@ class RunsView(RunFace):
     """
 
     _esm = javascript(
-        *("faces", "links", "charts", "plots"),
+        *("faces", "links", "charts", "plots", "pager"),
         *("run_lines", "run_parallels", "run_curves", "run_details", "runs"),
     )
     _css = css("charts", "run_lines", "runs")
@@ -83,7 +80,7 @@ class RunsView(RunFace):
             state: how they stand; empty for any.
         """
         try:
-            pick(RunList([]), _conditions(where))
+            check_known(self._runs, _conditions(where))
         except RequestError as error:  # which stays beside the field, until that is another one
             self._refused = str(error)
             return
@@ -92,9 +89,16 @@ class RunsView(RunFace):
 
     @action
     def narrow(self, axis: str, low: float, high: float) -> None:
-        """Show those of the runs found that cross an axis between two places, from 0 to 1."""
+        """Show those of the runs found that cross an axis between two places, from 0 to 1.
+
+        Where some are selected, those of them that do so stay selected.
+        """
         more = conditions_within(axes_of(self._drawn()), axis, low, high)
-        self.find(", ".join([*_conditions(self._where), *more]), self._notebook, self._state)
+        left = pick(RunList([self.run_of(run) for run in self._picked]), more)
+        sides = tuple(text[: len(axis) + 2] for text in more)  # that were narrowed before, perhaps
+        others = [text for text in _conditions(self._where) if not text.startswith(sides)]
+        self.find(", ".join([*others, *more]), self._notebook, self._state)
+        self._picked = [run.id for run in left]
 
     @action
     def order(self, by: str, down: bool) -> None:
@@ -113,6 +117,12 @@ class RunsView(RunFace):
         for run in runs:
             self.run_of(run)
         self._picked = list(dict.fromkeys(runs))
+
+    @action
+    def tick(self, runs: Sequence[str], on: bool) -> None:
+        """Add runs to those that are compared, or take them from these."""
+        kept = [run for run in self._picked if run not in runs]
+        self.select([*self._picked, *runs] if on else kept)
 
     @action
     def show_columns(self, columns: Sequence[str]) -> None:
@@ -189,6 +199,7 @@ class RunsView(RunFace):
         columns = self._columns if self._columns is not None else usual_columns(found)
         page = found[self._page * _PAGE : (self._page + 1) * _PAGE]
         self._picked = [run for run in self._picked if run in self._by_id]
+        picked = set(self._picked)
         about = {
             "title": "Runs",
             **{"total": len(self._runs), "found": len(found)},
@@ -199,7 +210,8 @@ class RunsView(RunFace):
             "columns": columns,
             "known": known,
             "rows": [self._row(run, columns) for run in page],
-            "picked": self._picked,
+            "picked": [run.id for run in page if run.id in picked],
+            "selected": len(picked),
             "tab": self._tab,
             "opened": self._opened,
             "served": served_root(),
@@ -236,6 +248,7 @@ class RunsView(RunFace):
             found = pick(self._runs, conditions)
             with suppress(UnknownNameError):  # none of them has the field to sort by any more
                 found = pick(found, [], f"{'-' * self._down}{self._by}")
+            found = RunList(sorted(found, key=lambda run: field_of(run, self._by) is None))
             self._found_of = self._runs, asked, found
         runs: RunList = self._found_of[2]
         return runs
@@ -244,10 +257,17 @@ class RunsView(RunFace):
         return max(1, -(-len(self._found()) // _PAGE))
 
     def _drawn(self) -> Sequence[Run]:
-        """Return the runs that are compared: those selected, else the first that were found."""
+        """Return the first of the runs that are compared: those selected, else those found."""
         if len(self._picked) > 1:
-            return [self.run_of(run) for run in self._picked]
+            return [self.run_of(run) for run in self._picked[:_DRAWN]]
         return self._found()[:_DRAWN]
+
+    def _whose(self, drawn: int) -> str:
+        """Return which runs are drawn, in words."""
+        selected = len(self._picked) > 1
+        n = len(self._picked) if selected else len(self._found())
+        kind = ("selected run" if selected else "run") + "s" * (n != 1) + " found" * (not selected)
+        return f"{n:,} {kind}" if drawn == n else f"the first {drawn:,} of {n:,} {kind}"
 
     def _row(self, run: Run, columns: Sequence[str]) -> JSON:
         line = self.line_of(run)
@@ -259,11 +279,12 @@ class RunsView(RunFace):
         }
 
     def _parallels(self) -> JSON:
-        return parallels(self._drawn(), self._colour)
+        drawn = self._drawn()
+        return parallels(drawn, self._colour) | {"whose": self._whose(len(drawn))}
 
     def _curves(self) -> JSON:
         page = self._found()[self._page * _PAGE : (self._page + 1) * _PAGE]
-        chosen = [self._by_id[run] for run in self._picked] or list(page)
+        chosen = [self._by_id[run] for run in self._picked[:_DRAWN]] or list(page)
         selected = len(self._picked)
         return {"trainings": self._shelf.of(chosen), "of": len(page), "selected": selected}
 

@@ -10,8 +10,7 @@ export default face("service", (root, ask) => {
     changing(requests, requestsOf), changing(error, errorOf),
   ];
   const steer = steeringOf(steering, ask);
-  const pulse = setInterval(() => document.hidden || ask("watch"), 60_000);
-  ask("watch"); // whoever looked ended where no page was for long
+  const leave = staying(root, ask);
   const draw = (shown) => {
     const { state, model, url, page, curl, note, name, failures, answers } = shown;
     const told = [
@@ -21,7 +20,7 @@ export default face("service", (root, ask) => {
     parts.forEach((part, i) => part(told[i]));
     steer(shown);
   };
-  return { draw, close: () => clearInterval(pulse) };
+  return { draw, close: leave };
 });
 
 /** What fills a place, and leaves it alone where nothing has changed: a selection, a scroll. */
@@ -193,30 +192,34 @@ function steeringOf(place, ask) {
   let [asking, now, chosen] = [false, {}, ""];
   const show = changing(place, ({ state, ref, cannot, versions }) => {
     if (state === "stopped") return [doing("Serve again", cannot.again, () => ask("again"))];
-    if (!versions.some((one) => one.ref === chosen))
-      chosen = (versions.find((one) => one.ref !== ref) ?? { ref }).ref;
-    fields.know(versions.flatMap(({ aliases }) => aliases));
+    if (!versions.some((one) => one.ref === chosen)) chosen = ref;
+    fields.know(versions);
     const options = versions.map((one) => [one.ref, nameOfVersion(one, ref)]);
-    const pick = choice("Version", options, chosen, (to) => { chosen = to; });
+    const pick = choice("Version", options, chosen, (to) => {
+      chosen = to;
+      turn(asking);
+    });
     const none = versions.length ? "" : "no version here takes and answers the same";
+    const same = chosen === ref ? "it answers now" : "";
     const swap = () => ask("swap", { ref: chosen });
     const promote = () => ask("promote", { ref: chosen, ...fields.values() });
     return [
-      h("div", { class: "wb-line-up" }, pick, doing("Swap in", cannot.swap || none, swap)),
+      h("div", { class: "wb-line-up" }, pick, doing("Swap in", cannot.swap || none || same, swap)),
       h("div", { class: "wb-line-up" }, ...fields.elements,
         doing("Promote", cannot.promote || none, promote)),
       asking ? question(ask, turn) : doing("Drain and stop", cannot.stop, () => turn(true)),
     ];
   });
   const turn = (to) => {
+    const opens = to && !asking;
     asking = to;
-    show({ ...now, asking });
-    if (to) place.querySelector("[data-yes]")?.focus();
+    show({ ...now, asking, chosen });
+    if (opens) place.querySelector("[data-yes]")?.focus();
   };
   return ({ state, ref, cannot, versions }) => {
     now = { state, ref, cannot, versions };
     if (state !== "running") asking = false;
-    show({ ...now, asking });
+    show({ ...now, asking, chosen });
   };
 }
 
@@ -225,12 +228,21 @@ function fieldsOf() {
   const known = h("datalist", { id: `wb-aliases-${Math.random().toString(36).slice(2)}` });
   const alias = h("input", { list: known.id, size: "12" });
   const why = h("input", { size: "24", placeholder: "for its log" });
+  const has = h("span", { class: "wb-muted", role: "status" });
+  let versions = [];
+  const say = () => {
+    const holder = versions.find(({ aliases }) => aliases.includes(alias.value));
+    write(has, holder ? `${alias.value} is ${holder.ref} now` : "");
+  };
   alias.value = "champion";
+  alias.addEventListener("input", say);
   return {
-    elements: [h("label", {}, "Alias", alias), known, h("label", {}, "Why", why)],
-    know: (aliases) => {
-      const names = [...new Set(["champion", ...aliases])];
+    elements: [h("label", {}, "Alias", alias), known, has, h("label", {}, "Why", why)],
+    know: (all) => {
+      versions = all;
+      const names = [...new Set(["champion", ...all.flatMap(({ aliases }) => aliases)])];
       known.replaceChildren(...names.map((value) => h("option", { value })));
+      say();
     },
     values: () => ({ alias: alias.value, why: why.value }),
   };

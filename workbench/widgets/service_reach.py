@@ -12,6 +12,7 @@ from workbench.remote import RemoteService
 from workbench.remote.wire import Wire
 from workbench.serving import Service, serve
 from workbench.serving.client import Listing, read_listing
+from workbench.serving.server import command_line
 from workbench.types import JSON
 
 __all__ = ["DEEDS", "Reached", "one_of", "row_example", "wire_of"]
@@ -117,25 +118,26 @@ class Reached:
         )  # fmt: skip
         self.wire = wire_of(self._asked)
 
-    def command(self, told: JSON) -> str:
+    def command(self, told: JSON, row: Any) -> str:
         """Return a command that asks it; its token comes from its machine, or from a variable.
 
         Args:
             told: what V2 says of the model.
+            row: that the model takes, as `row_example` returns it.
         """
         if self.own is not None:
             return self.own._curl()
-        bearer = f"$(workbench token {self.name})" if self._listing else "$TOKEN"
+        bearer = f"$({command_line()} token {self.name})" if self._listing else "$TOKEN"
         start = f'curl -H "Authorization: Bearer {bearer}"'
         address = f"{self.url}/models/{self.name}/predict"
         (spec, *_) = told["inputs"]
         if spec["datatype"] == "UINT8" and len(spec["shape"]) > 2:
             kind = '-H "Content-Type: image/png"'
             return f"{start} {kind} --data-binary @picture.png {address}"
-        row = json.dumps(row_example(self.wire, self.name), ensure_ascii=False)
-        if row == "null" or len(row) > _SHOWN or "'" in row:
+        text = json.dumps(row, ensure_ascii=False)
+        if row is None or len(text) > _SHOWN or "'" in text:
             return f"{start} {self.url}/v2/models/{self.name}"
-        return f"{start} -H \"Content-Type: application/json\" --data-raw '{row}' {address}"
+        return f"{start} -H \"Content-Type: application/json\" --data-raw '{text}' {address}"
 
     def _why_not_again(self, state: str, ref: str) -> str:
         if state != "stopped":

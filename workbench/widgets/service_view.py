@@ -20,7 +20,6 @@ from workbench.widgets.service_watch import Watch
 
 __all__ = ["ServiceView", "service"]
 
-_UNSEEN = 600.0  # seconds after which nobody looks any more, the page having said nothing
 _LOST = 60.0  # seconds for which a service that does not answer is looked for
 _FIGURES = 40  # of drift that are shown
 _SAID = 3  # rows of an answer that are shown
@@ -40,10 +39,7 @@ def service(asked: Service | RemoteService, model: str | None = None) -> Service
         ServiceError: it does not answer.
     """
     view = ServiceView(Reached(asked, model))
-    if not is_live():
-        return view.picture()
-    view.follow()
-    return view
+    return view if is_live() else view.picture()
 
 
 class ServiceView(Face):
@@ -58,13 +54,14 @@ class ServiceView(Face):
 
     _esm = javascript("faces", "plots", "service")
     _css = css("service")
+    patience = 600.0
 
     def __init__(self, reached: Reached) -> None:
         super().__init__()
         self._reached, self._watch = reached, Watch(reached.wire, reached.name)
         self._ending, self._ended, self._served_again = False, False, False
         self._ref, self._command = "", ""  # of the version that answers, or did last
-        self._seen = self._heard = time.monotonic()
+        self._heard = time.monotonic()
         if self._state() == "running":
             self._watch.look()
             self._remember()
@@ -76,11 +73,11 @@ class ServiceView(Face):
         return self._reached.own
 
     @action
-    def watch(self) -> None:
-        """Look on, since the page is there: without a word from it that ends in ten minutes."""
-        self._seen = self._heard = time.monotonic()
+    def stay(self) -> None:
+        """Look on, since a page shows it: without another word of it that ends in ten minutes."""
+        self._heard = time.monotonic()
         if self._state() != "stopped":
-            self.follow()
+            super().stay()
 
     @action
     def swap(self, ref: str) -> None:
@@ -117,25 +114,20 @@ class ServiceView(Face):
         self._watch = Watch(self._reached.wire, self._reached.name)
         self._watch.look()
         self._remember()
-        self.watch()
+        self.stay()
 
     def follow(self) -> None:
         """Look a few times a second from now on, until the service has stopped."""
         self._watch.start()
         super().follow()
 
-    def look(self) -> bool:
+    def catch_up(self) -> bool:
         """Show what is new; return whether more may come."""
-        if not self._lock.acquire(blocking=False):
-            return True  # a version is being loaded, and other views wait for this thread
-        try:
-            going = self._is_going()
-            if not going:
-                self._watch.end()
-            self._remember()
-            self.refresh()
-        finally:
-            self._lock.release()
+        going = self._is_going()
+        if not going:
+            self._watch.end()
+        self._remember()
+        self.refresh()
         return going
 
     def draw(self) -> JSON:
@@ -176,7 +168,7 @@ class ServiceView(Face):
         if not self._watch.trouble:
             self._heard = now
         lost = state == "not reached" and now - self._heard > _LOST
-        return state != "stopped" and not lost and now - self._seen < _UNSEEN
+        return state != "stopped" and not lost and self.is_seen
 
     def _state(self) -> str:
         if self._ending:
@@ -214,7 +206,7 @@ class ServiceView(Face):
         with contextlib.suppress(WorkbenchError):  # it was stopped at this very moment
             model = self._model()
             if not self._command or (self.service and model != self._ref):  # of this kernel
-                self._command = self._reached.command(self._watch.model)
+                self._command = self._reached.command(self._watch.model, self._watch.row)
             self._ref = model if "@" in model else ""
 
     def _check(self, deed: str) -> None:

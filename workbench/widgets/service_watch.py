@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import logging
 import threading
 import time
 from collections import deque
+from contextlib import suppress
+from typing import Any
 from urllib.parse import quote
 
 from workbench.errors import WorkbenchError
@@ -13,6 +16,7 @@ from workbench.registry import ModelVersion
 from workbench.registry.versions import look_through
 from workbench.remote.wire import Wire
 from workbench.types import JSON
+from workbench.widgets.service_reach import row_example
 from workbench.widgets.service_traffic import Counts, Traffic
 
 __all__ = ["Watch"]
@@ -35,6 +39,7 @@ class Watch:
     def __init__(self, wire: Wire, name: str) -> None:
         self.name, self._wire = name, wire
         self.traffic = Traffic()
+        self.row: Any = None  # that it takes, as people write it
         self.model: JSON = {}  # what V2 says of it
         self.vitals: JSON = {}  # its drift and live accuracy
         self.answers: list[JSON] = []  # newest first
@@ -81,6 +86,9 @@ class Watch:
 
     def _look_at_all(self) -> None:
         place = f"/models/{quote(self.name)}"
+        if not self.model:  # of other versions in its place it is the same
+            with suppress(WorkbenchError):
+                self.row = row_example(self._wire, self.name)
         self.model = self._wire.ask("GET", f"/v2{place}")
         self.vitals = self._wire.ask("GET", f"{place}/monitor")
         self.answers = self._wire.ask("GET", f"{place}/answers?last={_LAST}")["answers"]
@@ -113,6 +121,9 @@ class Watch:
                 self.look()
             except WorkbenchError as error:
                 self.trouble = str(error)
+            except Exception as error:  # another kind of server, perhaps
+                logging.getLogger(__name__).exception("service %s cannot be read", self.name)
+                self.trouble = f"its answers are not understood: {type(error).__name__}: {error}"
             self._soon.wait(_EVERY)
 
 

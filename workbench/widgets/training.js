@@ -28,7 +28,7 @@ const ROW = `
       <button type="button" data-ask="pause">Pause</button>
       <button type="button" data-ask="stop">Stop</button>
       <button type="button" data-ask="extend">Extend</button>
-      <span>by <input type="number" min="1" value="1" aria-label="Extend by epochs"> epochs</span>
+      <span>by <input type="number" min="1" value="1" step="any" aria-label="Extend by epochs"> epochs</span>
     </span>
   </div>
   <progress></progress>
@@ -55,16 +55,21 @@ const VIEW = `
 function openStore(model) {
   let expected = null; // the next message's number; null while everything has been asked for
   const chosen = { who: 0, step: null, rates: {} }; // to go back to; without a step the last one
-  const ask = (what) => model.send(what);
-  const store = { trainings: [], silent: false, views: new Set(), chosen, ask };
+  const store = { trainings: [], silent: false, busy: "", views: new Set(), chosen };
   const tell = (news) => {
     Object.assign(store, news);
     store.views.forEach((update) => update());
   };
+  const asks = asker((what) => model.send(what), () => store.answered, (busy) => tell({ busy }));
+  store.ask = (name, training, what = {}) => asks.ask(name, { training, ...what }, training);
   let patience;
   const askForAll = () => {
     expected = null;
-    store.ask({ ask: "all" });
+    try {
+      model.send({ ask: "all" });
+    } catch {
+      // the kernel was restarted, and knows nothing of this view
+    }
     patience = setTimeout(() => {
       tell({ silent: true });
       askForAll(); // a page that is just being loaded may lose what it sends
@@ -80,10 +85,12 @@ function openStore(model) {
     expected = news.seq + 1;
     const known = news.seq === 0 ? [] : store.trainings;
     const trainings = news.trainings.map((training, i) => merged(known[i], training, buffers));
-    tell({ trainings, silent: false });
+    tell({ trainings, answered: news.answered, silent: false });
+    asks.settle();
   };
   store.close = () => {
     clearTimeout(patience);
+    asks.close();
     model.off("msg:custom", hear);
   };
   model.on("msg:custom", hear);
@@ -141,7 +148,7 @@ function openView(store, el) {
   };
 
   const update = () => {
-    const { trainings, silent } = store;
+    const { trainings, silent, busy } = store;
     const started = trainings.some(({ curves }) => curves.loss?.values.length);
     const going = trainings.every(({ state }) => GOING.includes(state));
     root.setAttribute("aria-label", `Training ${trainings.map((t) => t.name).join(", ")}`.trim());
@@ -150,7 +157,7 @@ function openView(store, el) {
       find(".wb-rows").replaceChildren(...rows.map((row) => row.element));
     }
     rows.forEach((row, i) => row.update(trainings[i]));
-    write(find(".wb-message"), started || !going ? "" : silent ? SILENT : WAITING);
+    write(find(".wb-message"), busy || (started || !going ? "" : silent ? SILENT : WAITING));
     find(".wb-panel").hidden = !started;
     panel.offer(trainings);
     fillTables();
@@ -185,8 +192,7 @@ function openRow(position, ask) {
     pressed = target;
     pressed.disabled = true; // until the next update, so that one sees it took
     const verb = pressed.dataset.ask;
-    const more = { epochs: Math.max(1, Math.round(epochs.valueAsNumber) || 1) };
-    ask({ ask: verb, training: position, ...(verb === "extend" && more) });
+    ask(verb, position, verb === "extend" ? { epochs: epochs.value } : {});
   });
 
   const update = (training) => {

@@ -64,7 +64,7 @@ function openRewind(store, element) {
     const ask = target.dataset?.ask;
     if (!ask) return;
     const lr = ask === "branch" && rate.value ? { lr: rate.valueAsNumber } : {};
-    store.ask({ ask, training: chosen.who, step: step(), ...lr });
+    store.ask(ask, chosen.who, { step: step(), ...lr });
     pressed = target;
     target.disabled = true; // until the next update, so that one sees it took
   });

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from workbench.determinism import apart
-from workbench.errors import WorkbenchError
+from workbench.errors import RequestError, WorkbenchError
 from workbench.training import Training
 from workbench.types import JSON
 from workbench.widgets.figures import plain_row
@@ -68,6 +68,7 @@ class Rewind:
     def news(self, *, everything: bool) -> JSON:
         """Return how it stands; what was found only once, unless everything is asked for."""
         t, (done, of) = self._training, self._done
+        is_new = everything or not self._is_told  # looked at first, or its end may not be seen
         told = {
             "first": t.branched_from.step if t.branched_from else 0,
             "kept": sorted(int(p.stem) for p in t.folder.glob("checkpoints/[0-9]*.safetensors")),
@@ -79,7 +80,7 @@ class Rewind:
             "problem": self._problem,
             "called": "" if t.can_go_back else _called(t),
         }
-        if everything or not self._is_told:
+        if is_new:
             self._is_told = True
             told["found"] = self._found
         return told
@@ -92,10 +93,10 @@ class Rewind:
         except _CancelledError:
             pass
         except WorkbenchError as error:
-            self._problem = str(error)
+            self._found, self._problem = {}, str(error)
         except Exception as error:
             logging.getLogger(__name__).exception("going back failed")
-            self._problem = f"{type(error).__name__}: {error}"
+            self._found, self._problem = {}, f"{type(error).__name__}: {error}"
         finally:
             self._is_told, self._doing = False, ""
 
@@ -132,6 +133,8 @@ class Rewind:
     def _branch(self, step: int, asked: JSON) -> JSON:
         t = self._training
         lr = asked.get("lr")
+        if lr is not None and not 0 < lr < math.inf:  # before steps are taken again for nothing
+            raise RequestError(f"the learning rate is {lr:g}, expected more than 0")
         changes = {} if lr is None else {"lr": lr}
         branch = _past(t).branch(
             t, step, None, None, None, changes, told=self._tell, made=self._join

@@ -14,13 +14,13 @@ from uuid import uuid4
 import anywidget
 from IPython.display import display, update_display
 
-from workbench.errors import WorkbenchError
+from workbench.errors import RequestError, WorkbenchError
 from workbench.pictures import Picture
 from workbench.progress import is_live
 from workbench.training import Training
 from workbench.types import JSON
 from workbench.widgets.curves import Curve, Rows
-from workbench.widgets.faces import css, javascript
+from workbench.widgets.faces import css, javascript, noted
 from workbench.widgets.figures import plain_row
 from workbench.widgets.pump import follow
 from workbench.widgets.stills import still
@@ -62,7 +62,8 @@ class TrainingView(anywidget.AnyWidget):
         self._drawing, self._png = threading.Lock(), b""
         self._drawn: list[tuple[str, int]] = []  # how the trainings stood in the picture
         self._sequence = 0
-        self._told: list[JSON] = []
+        self._told: JSON = {}
+        self._answered: dict[str, int] = {}  # of each who asks, the number of its last ask
         self._display_id: str | None = None
         self._going = True
         self.on_msg(self._answer)
@@ -101,16 +102,17 @@ class TrainingView(anywidget.AnyWidget):
     def _tell(self, *, everything: bool = False) -> None:
         with self._lock:
             buffers: list[bytes] = []
-            told = [side.news(buffers, everything=everything) for side in self._sides]
+            news = [side.news(buffers, everything=everything) for side in self._sides]
+            told = {"type": "update", "trainings": news, "answered": self._answered}
             if told == self._told and not buffers and not everything:
                 return  # while it is paused, for instance
             self._sequence = 0 if everything else self._sequence + 1
-            self.send({"type": "update", "seq": self._sequence, "trainings": told}, buffers)
+            self.send({**told, "seq": self._sequence}, buffers)
             self._told = told
 
     def _answer(self, _: Any, content: JSON, buffers: Sequence[memoryview]) -> None:
         """Do what the page asks for."""
-        if content["ask"] == "all":
+        if content["ask"] == "all" or not self._is_new(content):
             self._tell(everything=True)
             return
         side = self._sides[content["training"]]
@@ -123,6 +125,15 @@ class TrainingView(anywidget.AnyWidget):
         except WorkbenchError as error:
             side.problem = str(error)
         self.follow()
+
+    def _is_new(self, asked: JSON) -> bool:
+        """Take note of an ask; return whether it is not one that is asked again."""
+        asker, number = asked["asker"], asked["number"]
+        with self._lock:
+            if number <= self._answered.get(asker, 0):
+                return False
+            self._answered = noted(self._answered, asker, number)
+        return True
 
     def _bundle(self) -> JSON:
         """Return what a cell's output holds: for a page that lives, and for one that does not."""
@@ -174,7 +185,7 @@ class _Side:
         """Do what a button asks for."""
         self.problem = ""
         if asked["ask"] == "extend":
-            self.training.extend(epochs=float(asked["epochs"]))
+            self.training.extend(epochs=_epochs(asked["epochs"]))
         elif asked["ask"] in self._can():
             getattr(self.training, asked["ask"])()
 
@@ -244,6 +255,21 @@ class _Side:
         self._recent.append((time.perf_counter(), step))
         (then, before), (now, after) = self._recent[0], self._recent[-1]
         return (after - before) / (now - then) if after > before else None
+
+
+def _epochs(text: str) -> float:
+    """Return how many epochs are meant.
+
+    Raises:
+        RequestError: it is no number above 0.
+    """
+    try:
+        found = float(text)
+    except ValueError:
+        found = math.nan
+    if not 0 < found < math.inf:
+        raise RequestError(f"extend by {text or 'nothing'}: expected more than 0 epochs")
+    return found
 
 
 def _best(rows: Sequence[Mapping[str, float]]) -> JSON | None:

@@ -17,7 +17,10 @@ export default face("try", (root, ask, model) => {
     const anew = shown.turn !== turn;
     if (anew || !root.contains(document.activeElement)) show(shown, anew);
     turn = shown.turn;
-    if (given.kind === "image") seenBy(seen, given, shown);
+    if (given.kind === "image") {
+      seenBy(seen, given, shown);
+      show.complain(model.get("problem"));
+    }
     draw(shown);
   };
 });
@@ -30,7 +33,10 @@ function imageInput(place, given, ask) {
   const problem = h("p", { class: "wb-problem", role: "alert" });
   const take = (file) => sendFile(file, given.most, problem, ask);
   const chooser = h("input", { type: "file", accept: "image/png,image/jpeg", class: "wb-file" });
-  chooser.addEventListener("change", () => chooser.files.length && take(chooser.files[0]));
+  chooser.addEventListener("change", () => {
+    if (chooser.files.length) take(chooser.files[0]);
+    chooser.value = ""; // the same one may be chosen again; what is seen bears its name
+  });
   const drop = h("div", { class: "wb-drop" },
     ...(pad ? [pad.element] : []),
     h("label", { class: "wb-upload" }, "A PNG or JPEG, which may be dropped here", chooser),
@@ -43,11 +49,15 @@ function imageInput(place, given, ask) {
       if (name === "drop" && event.dataTransfer.files.length) take(event.dataTransfer.files[0]);
     });
   place.append(drop, examplesOf(given, ask));
-  return (shown, anew) => {
-    if (!anew) return;
-    write(problem, "");
-    pad?.load(shown.seen, shown.turn > 1);
+  const show = (shown, anew) => {
+    if (anew) pad?.load(shown.seen, shown.turn > 1);
   };
+  let told = "";
+  const complain = (text) => { // of the kernel; what the page itself has found stays until then
+    if (text !== told) write(problem, text);
+    told = text;
+  };
+  return Object.assign(show, { complain });
 }
 
 /** Read a file and ask about it, unless it is too large to be sent. */
@@ -91,22 +101,27 @@ function drawingPad({ canvas: size, dark }, ask) {
     ask("draw_on", { canvas: canvas.toDataURL("image/png").split(",")[1], fit: fit.checked });
   };
   const later = () => { waiting ||= setTimeout(send, 80); };
-  const empty = () => {
+  const wipe = () => {
     chosen = fit.checked = true;
     paper.clear();
   };
+  const clear = () => {
+    wipe();
+    clearTimeout(waiting);
+    waiting = 0;
+    ask("clear");
+  };
   const stroke = (from, to) => {
-    if (!chosen) empty(); // what nobody has chosen gives way to the first stroke
+    if (!chosen) wipe(); // what nobody has chosen gives way to the first stroke
     paper.stroke(from, to);
   };
-  const pen = { ...paper, stroke };
+  const pen = { stroke, clear };
   byHand(canvas, pen, later);
   byKeys(canvas, nib, pen, later);
   fit.addEventListener("change", later);
-  const clear = button("Clear", empty);
   const element = h("div", {},
     h("div", { class: "wb-pad", title: HOW }, canvas, nib),
-    h("div", { class: "wb-line-up" }, clear, h("label", {}, fit, "scale and centre")));
+    h("div", { class: "wb-line-up" }, button("Clear", clear), h("label", {}, fit, "scale and centre")));
   const load = (src, wasChosen) => { // what is not drawn lies there to be drawn on, as it is
     paper.clear();
     [fit.checked, chosen] = [!src, wasChosen];

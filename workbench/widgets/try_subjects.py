@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from workbench.attached import attached
+from workbench.datasets.overviews import column_names
 from workbench.errors import RequestError, WorkbenchError
 from workbench.evaluation import Prediction, infer
 from workbench.preprocessing import Kind, Preprocessing
@@ -89,8 +90,7 @@ class Subject:
     @property
     def features(self) -> list[str]:
         """What the numbers of a row are called."""
-        n = self.known.shape[0]
-        return list(self.known.features) or [f"x{number}" for number in range(1, n + 1)]
+        return column_names(self.known.features, self.known.shape[0])
 
 
 def subject_of(asked: object, model: str | None = None) -> Subject:

@@ -103,6 +103,11 @@ class TryView(Face):
         self._try(self._paper.drawn(torch.from_numpy(drawn), fit=fit), "a drawing")
 
     @action
+    def clear(self) -> None:
+        """Ask about nothing any more."""
+        self._row, self._said, self._origin = None, None, ""
+
+    @action
     def upload(self, file: str, content: str) -> None:
         """Ask about a picture.
 
@@ -140,15 +145,11 @@ class TryView(Face):
             raise RequestError(f"there are {len(words):,} values, expected {n:,}")
         self._try(torch.tensor([_number(i, word) for i, word in enumerate(words, 1)]), "values")
 
-    def look(self) -> bool:
+    def catch_up(self) -> bool:
         """Ask again while the model learns; return whether it does."""
-        if self._lock.acquire(blocking=False):
-            try:
-                if self._row is not None:
-                    self._said = self._asked(self._row)
-                self.refresh()
-            finally:
-                self._lock.release()
+        if self._row is not None:
+            self._said = self._asked(self._row)
+        self.refresh()
         return self._is_learning
 
     def draw(self) -> JSON:
