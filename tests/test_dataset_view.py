@@ -195,3 +195,20 @@ def test_a_search_takes_numbers_as_people_write_them() -> None:
     for search in ("x1 > .", "x1 > 1.2.3", "x1 > 1e", "²"):
         with pytest.raises(RequestError, match=f"nothing is called {re.escape(repr(search))}"):
             find_rows(data.train, search=search, columns=["x1"])
+
+
+def test_a_row_is_opened_alone_until_other_rows_are_sought() -> None:
+    view = DatasetView(load("breast_cancer"))
+    view.do("open_row", row=3)
+    alone = view.shown["alone"]
+    assert (alone["row"], alone["label"], alone["more"]) == (3, view.shown["rows"][3]["label"], 0)
+    assert dict(alone["features"])["mean radius"] == view.shown["rows"][3]["values"][0]
+    view.do("choose", split="test")
+    assert view.shown["alone"] is None
+    view.do("open_row", row=114)
+    assert view.problem == "row 114 is not there: there are 114, from 0"
+    pictures = DatasetView(load("digits"))
+    pictures.do("open_row", row=0)
+    assert pictures.shown["alone"]["src"] == pictures.shown["rows"][0]["src"]
+    pictures.do("open_row", row=-1)
+    assert pictures.shown["alone"] is None

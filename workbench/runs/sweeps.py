@@ -116,7 +116,7 @@ class Sweep:
         import pandas
 
         named = dict.fromkeys(name for point in self.record["points"] for name in point)
-        names = [name for name in named if name != "seed" or not self.is_seeded]
+        names = [name for name in named if name != "seed" or not self._seeded]
         found = list(self._rows())
         rows = [
             {
@@ -127,7 +127,7 @@ class Sweep:
             for point, run in found
         ]
         table = pandas.DataFrame(rows, index=pandas.Index([run.id for _, run in found], name="id"))
-        return _over_seeds(table, names) if self.is_seeded and rows else table
+        return _over_seeds(table, names) if self._seeded and rows else table
 
     def best(self, metric: str, goal: Goal | None = None) -> Run:
         """Return the run that is done with the best last value of a metric.
@@ -150,8 +150,7 @@ class Sweep:
         return min(found, key=lambda run: sign * run.metrics[metric])
 
     @property
-    def is_seeded(self) -> bool:
-        """Whether each point is run with several seeds."""
+    def _seeded(self) -> bool:
         return bool(self.record["seeds"])
 
     def stop(self, worse: Iterable[str], reason: str, step: int) -> None:

@@ -49,26 +49,43 @@ function narrowing({ tab, splits, split, classes, of }, choose, search) {
 
 /** A page of rows: a grid of images, or a table to read. */
 function rowsOf(shown, ask) {
-  const { rows, kind, found, page, pages, columns, more_columns: more } = shown;
+  const { rows, kind, found, page, pages, columns, more_columns: more, alone } = shown;
   const turning = h("div", { class: "wb-line-up wb-pager" },
     ...pager({ page, pages }, (to) => ask("turn", { page: to })),
     h("span", { class: "wb-muted", role: "status" },
       `page ${count(page + 1)} of ${count(pages)} · ${count(found)} rows found`));
   if (!rows.length) return [h("p", { class: "wb-part" }, "No row is like that."), turning];
+  const open = (row, content) => {
+    const isOpen = alone?.row === row;
+    const element = button("", () => ask("open_row", { row: isOpen ? -1 : row }),
+      { title: `row ${count(row)}`, "aria-pressed": String(isOpen) });
+    element.append(content);
+    return element;
+  };
+  const one = alone ? [aloneOf(shown, ask)] : [];
   if (kind === "image") {
-    const images = rows.map((row) => imageOf(row, shown.pixels));
-    return [h("ul", { class: "wb-images" }, ...images), turning];
+    const images = rows.map((row) => imageOf(row, shown.pixels, open));
+    return [h("ul", { class: "wb-images" }, ...images), turning, ...one];
   }
-  const lines = rows.map(({ row, label, values }) => [count(row), label, ...values.map((v) => short(v, 4))]);
+  const lines = rows.map(({ row, label, values }) =>
+    [open(row, count(row)), label, ...values.map((v) => short(v ?? NaN, 4))]);
   const caption = more ? `Rows, and the first ${columns.length} of ${columns.length + more} columns` : "Rows";
-  return [scrolled(table(caption, ["row", "target", ...columns], lines), "Rows"), turning];
+  return [scrolled(table(caption, ["row", "target", ...columns], lines), "Rows"), turning, ...one];
 }
 
-/** One image with what it is. */
-function imageOf({ row, label, src }, pixels) {
-  const more = { alt: `row ${row}: ${label}`, title: `row ${count(row)}`, class: lookOf(pixels) };
-  const image = h("img", { src, ...more });
-  return h("li", {}, image, h("span", {}, label));
+/** One image with what it is; it opens alone. */
+function imageOf({ row, label, src }, pixels, open) {
+  const image = h("img", { src, alt: `row ${row}: ${label}`, class: lookOf(pixels) });
+  return h("li", {}, open(row, image), h("span", {}, label));
+}
+
+/** One row alone: large, or with all its columns. */
+function aloneOf({ alone, pixels }, ask) {
+  const name = `Row ${count(alone.row)}: ${alone.label}`;
+  const image = () => h("img", { src: alone.src, alt: name, class: lookOf(pixels) });
+  return h("div", { class: "wb-part wb-one" },
+    h("p", { class: "wb-line-up" }, h("b", {}, name), button("Close row", () => ask("open_row", { row: -1 }))),
+    ...(alone.src ? [image()] : []), ...featuresOf(alone));
 }
 
 /** How images are drawn: each pixel is seen, or they are smooth where they were made smaller. */

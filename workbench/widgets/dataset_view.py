@@ -25,11 +25,11 @@ from workbench.training.augmentations import AUGMENTATIONS, Draws
 from workbench.types import JSON
 from workbench.widgets.faces import Face, action, checked_place, css, javascript
 from workbench.widgets.images import SMALL, address_of, brightest, shrunk
+from workbench.widgets.inputs import Inputs
 
 __all__ = ["DatasetView", "dataset"]
 
 _IMAGES, _ROWS = 60, 20  # a page
-_COLUMNS = 30  # of a table that are shown
 _TOLD = 100  # columns, or classes of images, whose statistics are told
 _VALUES = 2**22  # of pixels whose distribution is told
 _BINS = 30
@@ -50,7 +50,7 @@ class DatasetView(Face):
         data: to be looked at.
     """
 
-    _esm = javascript("faces", "plots", "pager", "dataset")
+    _esm = javascript("faces", "plots", "rows", "dataset")
     _css = css("dataset")
 
     def __init__(self, data: Dataset) -> None:
@@ -58,12 +58,14 @@ class DatasetView(Face):
         self._data = data
         self._split_name, self._tab, self._of, self._search = "train", "rows", "", ""
         self._page, self._column = 0, ""
+        self._row: int | None = None  # that is looked at alone
         self._augment: tuple[str, ...] = ("mirror",)
         self._found = torch.arange(len(data.train))
         self._are_images = is_image(data.train)
         self._white = brightest(data.train.inputs) if self._are_images else 1
         width = data.train.inputs[0].numel()
         self._columns = [] if self._are_images else column_names(data.features, width)
+        self._inputs = {"train": Inputs(data.train)}
         self._means: dict[str, JSON] = {}
         self.refresh()
 
@@ -81,7 +83,12 @@ class DatasetView(Face):
             raise UnknownNameError("split", split, parts(self._data))
         rows = find_rows(parts(self._data)[split], of=of, search=search, columns=self._columns)
         self._split_name, self._of, self._search = split, of, search
-        self._found, self._page = rows, 0
+        self._found, self._page, self._row = rows, 0, None
+
+    @action
+    def open_row(self, row: int) -> None:
+        """Show a row of the split alone, in full; none for -1."""
+        self._row = None if row == -1 else checked_place("row", row, len(self._split))
 
     @action
     def turn(self, page: int) -> None:
@@ -148,20 +155,16 @@ class DatasetView(Face):
 
     def _rows(self) -> JSON:
         size = _IMAGES if self._are_images else _ROWS
-        indices = self._found[self._page * size : (self._page + 1) * size]
-        shown = self._split.rows(indices)
-        rows = [
-            {"row": i, "label": _said(shown, k), **self._seen(shown.inputs[k])}
-            for k, i in enumerate(indices.tolist())
-        ]
+        indices = self._found[self._page * size : (self._page + 1) * size].tolist()
+        name, split = self._split_name, self._split
+        if name not in self._inputs:
+            self._inputs[name] = Inputs(split)
+        looks = self._inputs[name]
+        rows = [{"row": i, "label": _said(split, i), **looks.small(i)} for i in indices]
         page = {"page": self._page, "pages": self._pages(), "found": len(self._found)}
-        more = max(0, len(self._columns) - _COLUMNS)
-        return {**page, "rows": rows, "columns": self._columns[:_COLUMNS], "more_columns": more}
-
-    def _seen(self, row: Tensor) -> JSON:
-        if self._are_images:
-            return {"src": self._small(row)}
-        return {"values": [round(v, 6) for v in row.reshape(-1)[:_COLUMNS].double().tolist()]}
+        i = self._row
+        alone = None if i is None else {"row": i, "label": _said(split, i), **looks.large(i)}
+        return {**looks.about(), **page, "rows": rows, "alone": alone}
 
     def _small(self, image: Tensor) -> str:
         return address_of(shrunk(image, SMALL), self._white)

@@ -58,6 +58,8 @@ function noteOf(text) {
 
 // ---- The figures --------------------------------------------------------------------------------
 
+const DRAWN = "with 95 % intervals of rows drawn anew";
+const MEANS = "precision, recall and F1 are means over the classes";
 const FIGURES = { r2: "R²", mse: "MSE", mae: "MAE", f1: "F1" };
 
 /** The headline figures of one side, or of two below each other. */
@@ -68,7 +70,7 @@ function headOf({ title, figures, reasons }) {
       ...sides.map((side, k) => figureOf(figures[k][i], side))));
   return h("div", {},
     h("div", { class: "wb-line-up" }, h("b", { class: "wb-title" }, title),
-      h("span", { class: "wb-muted" }, "with 95 % intervals of rows drawn anew")),
+      h("span", { class: "wb-muted" }, figures[0].some(([name]) => name === "f1") ? `${DRAWN}; ${MEANS}` : DRAWN)),
     h("dl", { class: "wb-figures" }, ...boxes), ...reasons.map(noteOf));
 }
 

@@ -90,11 +90,6 @@ function rowButton({ row, alone, style }, ask, ...content) {
   return element;
 }
 
-/** A class, or a value. */
-function wordOf(value) {
-  return typeof value === "string" ? value : short(value ?? NaN, 4);
-}
-
 /** What a row is, and how likely that was said to be. */
 function trueOf({ true: value, said: [first] }) {
   return wordOf(value) + ("p_true" in first ? ` (${percent(first.p_true)})` : "");
@@ -153,15 +148,6 @@ function outputsOf({ outputs, more_outputs: more }, sides) {
   const lines = outputs.map((figures, i) => [String(i), ...figures.map(wordOf)]);
   const caption = more ? `The first ${lines.length} of ${lines.length + more} outputs` : "Outputs";
   return [scrolled(table(caption, heads, lines), "Outputs of the row")];
-}
-
-/** The values of a row of a table. */
-function featuresOf({ features, more }) {
-  if (!features) return [];
-  const all = features.length + more;
-  const caption = more ? `The first ${features.length} of ${count(all)} columns` : `${all} columns`;
-  const lines = features.map(([name, value]) => [name, wordOf(value)]);
-  return [scrolled(table(caption, ["column", "value"], lines), "Columns of the row")];
 }
 
 /** A share as a bar and as a figure. */

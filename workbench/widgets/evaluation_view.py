@@ -10,7 +10,6 @@ from workbench.evaluation import Evaluation
 from workbench.pictures import Picture
 from workbench.progress import is_live
 from workbench.types import JSON
-from workbench.widgets.evaluation_inputs import Inputs
 from workbench.widgets.evaluation_parts import (
     CLASSES,
     Headline,
@@ -28,6 +27,7 @@ from workbench.widgets.evaluation_parts import (
 from workbench.widgets.evaluation_rows import FINDERS, Pair, answers, details, groups, truth
 from workbench.widgets.evaluation_stills import evaluation_still
 from workbench.widgets.faces import Face, action, checked_place, css, javascript
+from workbench.widgets.inputs import Inputs
 
 __all__ = ["EvaluationView", "evaluation"]
 
@@ -58,7 +58,7 @@ class EvaluationView(Face):
     """
 
     _esm = javascript(
-        "faces", "plots", "pager",
+        "faces", "plots", "rows",
         "evaluation_plots", "evaluation_rows", "evaluation_matrix", "evaluation",
     )  # fmt: skip
     _css = css("evaluation")

@@ -89,13 +89,18 @@ def sweep_line(sweep: Sweep, runs: Sequence[Run], *, is_going: bool) -> JSON:
         "names": names,
         "metrics": metrics,
         "rows": rows,
-        "over_seeds": _over_seeds(sweep) if sweep.is_seeded and state == "done" else None,
+        "over_seeds": _over_seeds(sweep) if state == "done" else None,
         "trouble": last_words(sweep.folder / "sweep.log") if state == "interrupted" else "",
     }
 
 
-def _over_seeds(sweep: Sweep) -> JSON:
-    """Return a row a point: how many seeds are done, and of each metric mean and spread."""
+def _over_seeds(sweep: Sweep) -> JSON | None:
+    """Return a row a point: how many seeds are done, and of each metric mean and spread.
+
+    Where each point has one seed alone, it is None.
+    """
+    if (sweep.record["seeds"] or 1) == 1:
+        return None
     table = sweep.table()
     rows = [
         [plain(v) if isinstance(v, float) else said(v) for v in row] for row in table.to_numpy()

@@ -48,7 +48,7 @@ class RunsView(RunFace):
     """
 
     _esm = javascript(
-        *("faces", "links", "charts", "plots", "pager"),
+        *("faces", "links", "charts", "plots", "rows"),
         *("run_lines", "run_parallels", "run_curves", "run_details", "runs"),
     )
     _css = css("charts", "run_lines", "runs")
