@@ -28,6 +28,7 @@ from workbench.errors import RequestError, ServiceError, UnknownNameError
 from workbench.home import home, read_json
 from workbench.serving import Service, serve
 from workbench.serving.client import start_lock
+from workbench.serving.server import command_line
 
 
 def test_run_again_the_cell_swaps_the_model_at_the_same_address() -> None:
@@ -110,6 +111,16 @@ def test_a_version_answers_with_its_reference() -> None:
         assert answer.status == 400
         told = ask(service, "GET", "/v2/models/diabetes-linear").json
         assert told["versions"] == ["1"]
+
+
+def test_the_command_names_its_home_wherever_it_is_pasted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WORKBENCH_HOME", "own home")
+    assert command_line().startswith(f"WORKBENCH_HOME='{tmp_path}/own home' ")
+    monkeypatch.delenv("WORKBENCH_HOME")
+    assert "WORKBENCH_HOME" not in command_line()
 
 
 def test_the_representation_holds_no_token() -> None:

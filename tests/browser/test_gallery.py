@@ -98,3 +98,17 @@ def test_an_ask_that_gets_lost_is_asked_again(lab: Lab) -> None:
     notebook.evaluate("view.on_msg(view._answer)")
     expect(face.locator("tbody tr")).to_have_count(10)
     expect(busy).to_have_count(0)
+
+
+def test_after_a_restart_a_click_says_that_the_kernel_is_gone(lab: Lab) -> None:
+    notebook = lab.open(
+        "# %%\nimport workbench as wb\ndata = wb.load('digits')\ndata.show()\n"
+        "# %%\nmodel = wb.build('mlp', data)\nwb.fit(model, data, steps=50).wait()"
+    )
+    notebook.run_all()
+    views = [notebook.output(i).locator(f".wb-{name}") for i, name in enumerate(FACES[:2])]
+    expect(views[1].locator(".wb-state")).to_have_text("done")
+    notebook.restart()
+    for view, name in zip(views, ("Balance", "Weights here"), strict=True):
+        view.get_by_role("button", name=name).click()
+        expect(view.get_by_text("if it is gone, run the cell again")).to_be_visible()

@@ -23,6 +23,7 @@ from torch import nn
 
 from workbench.errors import RequestError, ServiceError
 from workbench.evaluation import Prediction
+from workbench.home import home
 from workbench.registry import ModelVersion
 from workbench.serving.app import Stats
 from workbench.serving.client import (
@@ -338,8 +339,9 @@ def command_line() -> str:
     """Return how another shell calls the command line of this very environment and home."""
     found = shutil.which("workbench")
     command = "workbench" if found else f"{shlex.quote(sys.executable)} -m workbench"
-    place = os.environ.get("WORKBENCH_HOME")
-    return command if place is None else f"WORKBENCH_HOME={shlex.quote(place)} {command}"
+    if not os.environ.get("WORKBENCH_HOME"):
+        return command
+    return f"WORKBENCH_HOME={shlex.quote(str(home()))} {command}"
 
 
 @atexit.register
