@@ -74,10 +74,20 @@ def test_a_page_that_stays_is_told_all_and_looked_for_a_while(
     face, told = Divider(), list[object]()
     monkeypatch.setattr(face, "send_state", told.append)
     assert not face.is_seen
-    face.do("stay")
+    face.stay()
     assert (face.is_seen, len(told)) == (True, 1)
     face.close()
     assert not face.is_seen
+
+
+def test_an_error_stays_as_long_as_nothing_else_is_asked_for() -> None:
+    face = Divider()
+    asked(face, 1, "divide", by=-1)
+    asked(face, 2, "stay")
+    assert face.problem == "by is -1, expected 0 or more"
+    assert face.is_seen
+    asked(face, 3, "divide", by=1)
+    assert face.problem == ""
 
 
 def test_why_a_view_cannot_catch_up_stands_there_until_it_can(

@@ -126,7 +126,7 @@ def test_it_looks_while_a_page_shows_it_and_not_too_often(
     monkeypatch.setattr("workbench.widgets.home_view.time.monotonic", lambda: clock[0])
     monkeypatch.setattr(view, "follow", lambda: None)  # the test looks itself
     assert not view.look()
-    view.do("stay")
+    view.stay()
     write_notebook(folder / "new.ipynb", "1")
     clock[0] += 1
     assert view.look()

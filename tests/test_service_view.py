@@ -200,12 +200,12 @@ def test_it_is_silent_when_nothing_changes_and_quick_when_something_does(points:
 
 def test_nobody_looks_where_no_page_is(points: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     view = view_of(points)
-    view.do("stay")
+    view.stay()
     assert view.look()
     monkeypatch.setattr(view, "_until", 0.0)
     once(lambda: not view.look() and view._watch._ended.is_set())
     points.predict(POINTS[:1])
-    view.do("stay")
+    view.stay()
     once(lambda: view.shown["traffic"]["requests"] == 1)
 
 

@@ -147,11 +147,11 @@ class Face(anywidget.AnyWidget):
         """Look a few times a second from now on, until `look` says that nothing more will come."""
         follow(self)
 
-    @action
     def stay(self) -> None:
         """Look on, since a page shows it: without another word of it that ends after a while.
 
-        What it may have missed it is told again: a server drops what is too much at a time.
+        What it may have missed it is told again: a server drops what is too much at a time. It is
+        no action, since nobody has asked for something, and an error that is shown stays.
         """
         self._until = time.monotonic() + self.patience
         self._tell_all()
@@ -204,7 +204,10 @@ class Face(anywidget.AnyWidget):
                 self._tell_all()  # the answer got lost
                 return
             with self.hold_sync():
-                self.do(name, **asked)
+                if name == "stay":
+                    self.stay()
+                else:
+                    self.do(name, **asked)
                 self.answered = noted(self.answered, asker, number)
 
     def _tell_all(self) -> None:

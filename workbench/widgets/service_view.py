@@ -72,7 +72,6 @@ class ServiceView(Face):
         """The service of this kernel that is looked at, also one that was served again."""
         return self._reached.own
 
-    @action
     def stay(self) -> None:
         """Look on, since a page shows it: without another word of it that ends in ten minutes."""
         self._heard = time.monotonic()
