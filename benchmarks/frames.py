@@ -11,17 +11,14 @@ from __future__ import annotations
 import itertools
 import statistics
 import sys
-import tempfile
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
-from playwright.sync_api import FloatRect, Locator, Page, sync_playwright
+from playwright.sync_api import FloatRect, Locator, Page
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
-from browser.conftest import chromium
-from browser.lab import Lab
-from browser.server import lab_server
+from browser.scripts import own_lab
 
 from workbench.devices import hardware
 
@@ -86,37 +83,30 @@ def measure(page: Page, face: Locator, act: Callable[[Page, Locator], None]) -> 
 def main() -> None:
     """Use the playground in rounds; print Markdown."""
     machine = hardware()
-    print("# How smooth the playground is\n")
-    with (
-        tempfile.TemporaryDirectory() as place,
-        lab_server(Path(place), Path(place) / "jupyter") as server,
-        sync_playwright() as tool,
-        tool.chromium.launch(executable_path=chromium()) as browser,
-        Lab(browser, server, Path(place)) as lab,
-    ):
-        print(
-            f"`python benchmarks/frames.py` · {machine['processor']}, {machine['cores']} cores, no "
-            f"graphics card · Chromium {browser.version}, JupyterLab {version('jupyterlab')} · "
-            f"{ROUNDS} rounds in turns · goal: {GOAL} frames a second\n"
-        )
-        print(
-            "| while | frames/s: median (lowest to highest) | longest frame, ms: median (longest) |"
-        )
-        print("|---|---|---|")
+    with own_lab() as lab:
         notebook = lab.open(SHOW)
         notebook.run(0)
         face = notebook.output(0).locator(".wb-descent")
         face.scroll_into_view_if_needed()
+        browser = notebook.page.context.browser
+        print(
+            "# How smooth the playground is\n\n"
+            f"`python benchmarks/frames.py` · {machine['processor']}, {machine['cores']} cores, no "
+            f"graphics card · Chromium {browser.version if browser else '?'}, JupyterLab "
+            f"{version('jupyterlab')} · {ROUNDS} rounds in turns · goal: {GOAL} frames a second\n\n"
+            "| while | frames/s: median (lowest to highest) | longest frame, ms: median (longest) |"
+            "\n|---|---|---|"
+        )
         acts = {"it plays": play, "the start is dragged": drag_start, "the rate is": drag_rate}
         rounds = [
             [measure(notebook.page, face, act) for act in acts.values()] for _ in range(ROUNDS)
         ]
-        for name, found in zip(acts, zip(*rounds, strict=True), strict=True):
-            (rates, longest) = (sorted(side) for side in zip(*found, strict=True))
-            print(
-                f"| {name} | {statistics.median(rates):.0f} ({rates[0]:.0f} to {rates[-1]:.0f}) | "
-                f"{statistics.median(longest):.0f} ({longest[-1]:.0f}) |"
-            )
+    for name, found in zip(acts, zip(*rounds, strict=True), strict=True):
+        (rates, longest) = (sorted(side) for side in zip(*found, strict=True))
+        print(
+            f"| {name} | {statistics.median(rates):.0f} ({rates[0]:.0f} to {rates[-1]:.0f}) | "
+            f"{statistics.median(longest):.0f} ({longest[-1]:.0f}) |"
+        )
 
 
 if __name__ == "__main__":

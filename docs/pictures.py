@@ -6,16 +6,14 @@ import io
 import os
 import shutil
 import sys
-import tempfile
 from pathlib import Path
 
 from PIL import Image
-from playwright.sync_api import Locator, expect, sync_playwright
+from playwright.sync_api import Locator, expect
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
-from browser.conftest import chromium
 from browser.lab import Lab, LabNotebook
-from browser.server import lab_server
+from browser.scripts import own_lab
 from browser.test_try_view import draw
 
 HERE = Path(__file__).resolve().parent
@@ -186,13 +184,7 @@ def main(wanted: list[str]) -> None:
     os.environ.pop("WORKBENCH_HEADLESS", None)
     places = [str(Path(sys.executable).parent), os.environ["PATH"]]
     os.environ["PATH"] = os.pathsep.join(places)  # so that commands are `workbench`, not a path
-    with (
-        tempfile.TemporaryDirectory() as place,
-        lab_server(Path(place), Path(place) / "jupyter") as server,
-        sync_playwright() as tool,
-        tool.chromium.launch(executable_path=chromium()) as browser,
-        Lab(browser, server, Path(place)) as lab,
-    ):
+    with own_lab() as lab:
         for take in (steered, rewound, viewed):
             if not wanted or take.__name__ in wanted:
                 take(lab)

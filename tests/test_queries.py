@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from workbench.errors import RequestError, UnknownNameError
-from workbench.runs.queries import pick
+from workbench.runs.queries import check_known, pick
 from workbench.runs.records import Run, RunList
 
 
@@ -60,6 +60,14 @@ RUNS = RunList(
 )
 def test_conditions_are_about_what_the_record_has(where: list[str], found: str) -> None:
     assert "".join(run.id for run in pick(RUNS, where)) == found
+
+
+def test_a_condition_on_a_field_that_no_run_has_is_refused() -> None:
+    check_known(RUNS, ["metrics.accuracy>1", "parameters.lr=None", "state=x", "val/mean loss<0"])
+    check_known(RunList([]), ["nothing=3"])
+    for name in ("acuracy", "metrics.acuracy"):
+        with pytest.raises(UnknownNameError, match=rf"unknown field of a run '{name}': did you"):
+            check_known(RUNS, ["state=done", f"{name}>=0.7"])
 
 
 def test_runs_are_sorted_by_a_field_and_those_without_it_come_first() -> None:

@@ -278,6 +278,15 @@ def test_curves_of_trainings_and_of_what_cells_recorded(tmp_path: Path) -> None:
     assert recorded["curves"] == {}
 
 
+def test_a_misspelt_column_is_said_beside_the_field(many: list[str]) -> None:
+    view = RunsView()
+    view.do("find", where="acuracy>=0.5")
+    assert view.shown["refused"].startswith("unknown field of a run 'acuracy': did you mean acc")
+    assert (view.shown["found"], view.problem) == (45, "")
+    result = CliRunner().invoke(app, ["runs", "--where", "acuracy>=0.5"])
+    assert str(result.exception) == view.shown["refused"]
+
+
 def test_of_runs_with_several_trainings_each_has_its_first_curve(tmp_path: Path) -> None:
     many = FIT + "for i in range(7):\n    wb.fit(model, data, steps=2, name=f'then-{i}')\n"
     fitted = write_notebook(tmp_path / "fit.ipynb", many, parameters="n: int = 3")

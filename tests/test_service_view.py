@@ -325,6 +325,18 @@ def test_one_of_workbench_serve_is_stopped_from_here() -> None:
         assert view.shown["cannot"]["again"].endswith("process: workbench serve moody there")
 
 
+def test_what_another_server_answers_is_said_and_looked_at_again(
+    points: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    view = view_of(points)
+    with monkeypatch.context() as other:
+        other.setattr(view._watch._wire, "ask", lambda *_: {"of": "another server"})
+        view._watch.hurry()
+        view.stay()
+        once(lambda: "its answers are not understood: KeyError: " in view._watch.trouble)
+    once(lambda: view._watch.trouble == "")
+
+
 def test_a_service_that_is_lost_is_looked_for_a_while(
     points: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -132,6 +132,14 @@ def test_digits_drawn_by_hand_are_read() -> None:
     assert sum(a == b for a, b in read.items()) >= len(DIGITS) - 1, read
 
 
+def test_what_was_drawn_is_cleared_with_its_answer() -> None:
+    view = view_of(digits())
+    assert view.shown["answer"] is not None
+    view.do("clear")
+    assert (view.shown["answer"], view.shown["seen"], view.shown["origin"]) == (None, None, "")
+    assert not view.look()
+
+
 @pytest.mark.parametrize(("scale", "by"), [(1, 0), (0.5, 0), (0.5, 130), (0.8, 40)])
 def test_a_drawing_is_scaled_and_centred_as_mnist_is(scale: float, by: int) -> None:
     paper = Paper((28, 28))

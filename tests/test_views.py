@@ -262,6 +262,8 @@ def test_what_cannot_be_gone_back_to_is_said_there(monkeypatch: pytest.MonkeyPat
     assert told["problem"].startswith("nothing is left to do after step 5, the last: give the")
     told = asked(page, ask="weights", training=0, step=2)
     assert (told["problem"], told["found"]["step"]) == ("", 2)
+    told = asked(page, ask="branch", training=0, step=2, lr=-1)
+    assert (told["problem"], told["found"]) == ("the learning rate is -1, expected more than 0", {})
 
 
 def test_going_back_can_be_cancelled_and_one_thing_is_done_at_a_time(

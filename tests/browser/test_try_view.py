@@ -75,6 +75,7 @@ def test_digits_are_drawn_with_the_mouse(lab: Lab) -> None:
         ]
         if digit != "2":
             face.get_by_role("button", name="Clear").click()
+            expect(label).to_be_hidden()  # with all that was said
     asks = notebook.evaluate("sum(view.answered.values())") - asked
     assert 3 <= asks <= 7 * (time.monotonic() - started) + 1
     best = face.locator(".wb-best .wb-of")

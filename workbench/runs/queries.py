@@ -59,12 +59,10 @@ def check_known(runs: RunList, where: Sequence[str]) -> None:
     Raises:
         RequestError: so it is.
     """
-    for text in where:
-        _condition(text)
-        match = _FORM.fullmatch(text)
-        name = match[1] if match else ""
+    names, known = [_parted(text)[0] for text in where], _known(runs)
+    for name in names:
         plain = name.partition(".")[2] if name.startswith(("metrics.", "parameters.")) else name
-        if len(runs) and not {name, plain} & (known := _known(runs)):
+        if len(runs) and not {name, plain} & known:
             raise UnknownNameError("field of a run", name, known)
 
 
@@ -84,14 +82,19 @@ def _known(runs: RunList) -> set[str]:
     return {*_FIELDS, *(name for run in runs for name in (*run.metrics, *run.parameters))}
 
 
-def _condition(text: str) -> Callable[[Run], bool]:
+def _parted(text: str) -> tuple[str, str, str]:
+    """Return the field, the sign and the value of a condition."""
     found = _FORM.fullmatch(text)
     if found is None:
         raise RequestError(
             f"condition {text!r:.80} is not understood: expected a field, one of "
             f"{', '.join(_HOLDS)}, and a value, as in 'state=failed' or 'test_accuracy>=0.7'"
         )
-    name, sign, wanted = found.groups()
+    return found[1], found[2], found[3]
+
+
+def _condition(text: str) -> Callable[[Run], bool]:
+    name, sign, wanted = _parted(text)
     value = _value(wanted)
     words = value if isinstance(value, str) else wanted  # which may stand in quotes
 

@@ -13,7 +13,6 @@ from workbench.datasets.overviews import (
     balance,
     column_names,
     find_rows,
-    is_image,
     mean_images,
     parts,
     statistics,
@@ -24,7 +23,7 @@ from workbench.progress import is_live
 from workbench.training.augmentations import AUGMENTATIONS, Draws
 from workbench.types import JSON
 from workbench.widgets.faces import Face, action, checked_place, css, javascript
-from workbench.widgets.images import SMALL, address_of, brightest, shrunk
+from workbench.widgets.images import SMALL, address_of, shrunk
 from workbench.widgets.inputs import Inputs
 
 __all__ = ["DatasetView", "dataset"]
@@ -61,11 +60,10 @@ class DatasetView(Face):
         self._row: int | None = None  # that is looked at alone
         self._augment: tuple[str, ...] = ("mirror",)
         self._found = torch.arange(len(data.train))
-        self._are_images = is_image(data.train)
-        self._white = brightest(data.train.inputs) if self._are_images else 1
+        self._inputs = {"train": Inputs(data.train)}
+        self._are_images, self._white = self._looks.are_images, self._looks.white
         width = data.train.inputs[0].numel()
         self._columns = [] if self._are_images else column_names(data.features, width)
-        self._inputs = {"train": Inputs(data.train)}
         self._means: dict[str, JSON] = {}
         self.refresh()
 
@@ -121,8 +119,7 @@ class DatasetView(Face):
             "shape": "×".join(map(str, data.train.inputs.shape[1:])),
             "splits": [[name, len(split)] for name, split in parts(data).items()],
             "classes": list(data.classes),
-            "kind": "image" if self._are_images else "table",
-            "pixels": self._are_images and max(data.train.inputs.shape[1:3]) <= SMALL,
+            **self._looks.about(),
             "tabs": self._tabs(),
             "tab": self._tab,
             "split": self._split_name,
@@ -145,6 +142,13 @@ class DatasetView(Face):
     def _split(self) -> Split:
         return parts(self._data)[self._split_name]
 
+    @property
+    def _looks(self) -> Inputs:
+        """How the rows of the split look, found out once."""
+        if self._split_name not in self._inputs:
+            self._inputs[self._split_name] = Inputs(self._split)
+        return self._inputs[self._split_name]
+
     def _tabs(self) -> list[str]:
         tabs = ["rows", "balance", "statistics"]
         return [*tabs, "augmentation"] if self._are_images else tabs
@@ -156,15 +160,12 @@ class DatasetView(Face):
     def _rows(self) -> JSON:
         size = _IMAGES if self._are_images else _ROWS
         indices = self._found[self._page * size : (self._page + 1) * size].tolist()
-        name, split = self._split_name, self._split
-        if name not in self._inputs:
-            self._inputs[name] = Inputs(split)
-        looks = self._inputs[name]
+        looks, split = self._looks, self._split
         rows = [{"row": i, "label": _said(split, i), **looks.small(i)} for i in indices]
         page = {"page": self._page, "pages": self._pages(), "found": len(self._found)}
         i = self._row
         alone = None if i is None else {"row": i, "label": _said(split, i), **looks.large(i)}
-        return {**looks.about(), **page, "rows": rows, "alone": alone}
+        return {**page, "rows": rows, "alone": alone}
 
     def _small(self, image: Tensor) -> str:
         return address_of(shrunk(image, SMALL), self._white)

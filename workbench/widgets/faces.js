@@ -91,6 +91,17 @@ function disabledIf(condition, element) {
   return element;
 }
 
+/** Return what fills an element by `make`, unless it was filled for the same thing already. */
+function filler(root, element, make) {
+  let known;
+  return (told, ...more) => {
+    const key = JSON.stringify(told);
+    if (key === known) return;
+    known = key;
+    keepFocus(root, () => element.replaceChildren(...make(told, ...more)));
+  };
+}
+
 /**
  * Draw anew, and leave the keyboard where it was: on the control of the same name, or where that is
  * gone or cannot be pressed any more, on the next one that can.

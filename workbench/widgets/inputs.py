@@ -25,7 +25,7 @@ class Inputs:
         self._inputs = split.inputs
         shape = split.inputs.shape[1:]
         self.are_images = is_image(split)
-        self._white = brightest(split.inputs) if self.are_images else 1
+        self.white = brightest(split.inputs) if self.are_images else 1
         width = split.inputs[0].numel()
         names = [] if self.are_images else column_names(split.features, width)
         self._names = names[:_FEATURES]
@@ -43,13 +43,13 @@ class Inputs:
     def small(self, index: int) -> JSON:
         """Return a row among others: a small image, or its first values."""
         if self.are_images:
-            return {"src": address_of(shrunk(self._inputs[index], SMALL), self._white)}
+            return {"src": address_of(shrunk(self._inputs[index], SMALL), self.white)}
         return {"values": self._values(index)[:_COLUMNS]}
 
     def large(self, index: int) -> JSON:
         """Return a row alone: an image of up to 224 pixels, or as many values with their names."""
         if self.are_images:
-            return {"src": address_of(shrunk(self._inputs[index], _LARGE), self._white)}
+            return {"src": address_of(shrunk(self._inputs[index], _LARGE), self.white)}
         features = [list(pair) for pair in zip(self._names, self._values(index), strict=True)]
         return {"features": features, "more": self._more}
 

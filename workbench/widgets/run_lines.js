@@ -113,14 +113,3 @@ function calmly(root, ask, draw) {
     },
   };
 }
-
-/** Return what fills an element by `make`, unless it was filled for the same thing already. */
-function filler(root, element, make) {
-  let known;
-  return (told, ...more) => {
-    const key = JSON.stringify(told);
-    if (key === known) return;
-    known = key;
-    keepFocus(root, () => element.replaceChildren(...make(told, ...more)));
-  };
-}

@@ -6,8 +6,8 @@ export default face("service", (root, ask) => {
   listed.classList.add("wb-requests");
   root.append(head, traffic, steering, drift, listed, error);
   const parts = [
-    changing(head, headOf), changing(traffic, trafficOf), changing(drift, driftOf),
-    changing(requests, requestsOf), changing(error, errorOf),
+    filler(head, head, headOf), filler(traffic, traffic, trafficOf), filler(drift, drift, driftOf),
+    filler(requests, requests, requestsOf), filler(error, error, errorOf),
   ];
   const steer = steeringOf(steering, ask);
   const leave = staying(root, ask);
@@ -22,17 +22,6 @@ export default face("service", (root, ask) => {
   };
   return { draw, close: leave };
 });
-
-/** What fills a place, and leaves it alone where nothing has changed: a selection, a scroll. */
-function changing(place, build) {
-  let last;
-  return (told) => {
-    const said = JSON.stringify(told);
-    if (said === last) return;
-    last = said;
-    keepFocus(place, () => place.replaceChildren(...build(told)));
-  };
-}
 
 // ---- What it is ---------------------------------------------------------------------------------
 
@@ -190,9 +179,10 @@ function steeringOf(place, ask) {
   place.className = "wb-part wb-steering";
   const fields = fieldsOf();
   let [asking, now, chosen] = [false, {}, ""];
-  const show = changing(place, ({ state, ref, cannot, versions }) => {
+  const show = filler(place, place, ({ state, ref, cannot, versions }) => {
     if (state === "stopped") return [doing("Serve again", cannot.again, () => ask("again"))];
-    if (!versions.some((one) => one.ref === chosen)) chosen = ref;
+    const known = versions.map((one) => one.ref);
+    if (!known.includes(chosen)) chosen = known.includes(ref) ? ref : (known[0] ?? ref);
     fields.know(versions);
     const options = versions.map((one) => [one.ref, nameOfVersion(one, ref)]);
     const pick = choice("Version", options, chosen, (to) => {

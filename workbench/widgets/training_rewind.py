@@ -68,7 +68,7 @@ class Rewind:
     def news(self, *, everything: bool) -> JSON:
         """Return how it stands; what was found only once, unless everything is asked for."""
         t, (done, of) = self._training, self._done
-        is_new = everything or not self._is_told  # looked at first, or its end may not be seen
+        is_new, self._is_told = everything or not self._is_told, True  # first: it may end meanwhile
         told = {
             "first": t.branched_from.step if t.branched_from else 0,
             "kept": sorted(int(p.stem) for p in t.folder.glob("checkpoints/[0-9]*.safetensors")),
@@ -81,7 +81,6 @@ class Rewind:
             "called": "" if t.can_go_back else _called(t),
         }
         if is_new:
-            self._is_told = True
             told["found"] = self._found
         return told
 
