@@ -56,13 +56,13 @@ def test_step_0_is_the_model_as_it_was_given() -> None:
 
 @pytest.mark.usefixtures("often")
 def test_it_goes_back_from_the_nearest_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
-    kept: dict[int, Any] = {}
     model = flat()
+    kept: dict[int, Any] = {0: weights(model)}  # which may be the step before the first checkpoint
     keep = Each(lambda training, step: kept.update({step: weights(model)}))
     training = trained(model=model, steps=120, callbacks=[keep])
     steps = [one.step for one in training.checkpoints]
     assert 0 < steps[1] < steps[-2] < steps[-1] == 120
-    for step in (steps[1] - 1, steps[1], steps[-2] + 1, 119):
+    for step in (0, steps[1] - 1, steps[1], steps[-2] + 1, 119):
         told: list[tuple[int, int]] = []
         assert training.past is not None
         found = training.past.at(training, step, told=partial(_note, told))
